@@ -1,0 +1,1 @@
+"""jaxmec: cooperative edge inference in JAX."""
