@@ -1,0 +1,138 @@
+"""What a policy sees: one row per user, made of user features and of features of every cut.
+
+The observation is a function of the slot problem of every cut alone, so it holds what the decision depends
+on and nothing else: neither names of networks nor indices of users. Every feature is a base-10 logarithm, so
+that seconds, prices and loads of any magnitude are roughly unit-scaled.
+
+Each cut is also priced by a closed form: equal shares of band and server, and the device speed that balances
+delay against energy. It is what a user would expect a cut to cost before anyone has solved the slot problem.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmec.allocation import SlotProblem
+from jaxmec.channel import uplink_rate
+from jaxmec.delay import serial_delay
+
+USER_FEATURES = (
+    "arrival rate",
+    "snr",
+    "price of device energy over price of delay",
+    "price of transmit energy over price of delay",
+    "price of server energy over price of delay",
+    "price of delay",
+    "number of users",
+)
+CUT_FEATURES = (
+    "valid",  # 1 or 0; the only one that is no logarithm
+    "device seconds",
+    "uplink seconds",
+    "server seconds",
+    "cost",
+    "cost over the best cut's",
+)
+
+_SMALLEST_S = 1e-4  # stages shorter than this look alike
+_SMALLEST_PRICE = 1e-4
+
+
+def observe(cut_problems: SlotProblem, action_mask: Array) -> Array:
+    """The observation.
+
+    Args:
+      cut_problems: slot problem whose three work leaves are [N, K], the others as ever.
+      action_mask: bool[N, K], which cuts exist.
+
+    Returns:
+      float32[N, len(USER_FEATURES) + K * len(CUT_FEATURES)].
+    """
+    stages, cost = equal_share_costs(cut_problems)
+    best = jnp.min(jnp.where(action_mask, cost, jnp.inf), axis=-1, keepdims=True)
+    per_cut = jnp.stack(
+        [
+            action_mask.astype(cost.dtype),
+            *jnp.moveaxis(jnp.log10(stages + _SMALLEST_S), -1, 0),
+            jnp.log10(cost / cut_problems.delay_price[:, None] + _SMALLEST_S),
+            jnp.log10(jnp.maximum(cost / best, 1.0)),
+        ],
+        axis=-1,
+    )
+
+    problem = cut_problems
+    num_users = problem.snr.shape[0]
+    joules_per_second = problem.slot_s * problem.arrival_rate_hz / problem.delay_price
+    per_user = jnp.stack(
+        [
+            jnp.log10(problem.arrival_rate_hz + _SMALLEST_S),
+            jnp.log10(problem.snr),
+            _log_price(joules_per_second * problem.energy_price * problem.device_power_w),
+            _log_price(joules_per_second * problem.energy_price * problem.tx_power_w),
+            _log_price(joules_per_second * problem.server_energy_price * problem.server_power_w),
+            jnp.log10(problem.delay_price),
+            jnp.full_like(problem.snr, jnp.log10(num_users)),
+        ],
+        axis=-1,
+    )
+    flat = per_cut.reshape(num_users, -1)
+    return jnp.concatenate([per_user, flat], axis=-1).astype(jnp.float32)
+
+
+def unpack(observation: Array, num_cuts: int) -> tuple[Array, Array]:
+    """Observation [..., N, F] to user features [..., N, U] and cut features [..., N, K, C].
+
+    `cut_features[..., 0]` is 1 for cuts that exist and 0 for the others.
+    """
+    split = len(USER_FEATURES)
+    cuts = observation[..., split:]
+    return observation[..., :split], cuts.reshape(*cuts.shape[:-1], num_cuts, len(CUT_FEATURES))
+
+
+def observation_size(num_cuts: int) -> int:
+    """F, the width of an observation's row."""
+    return len(USER_FEATURES) + num_cuts * len(CUT_FEATURES)
+
+
+def equal_share_costs(cut_problems: SlotProblem) -> tuple[Array, Array]:
+    """Stage times [N, K, 3] (s) and cost [N, K] of every cut at equal shares of band and server.
+
+    The device runs at the speed y that minimises delay_price · w/y + energy_price · τ λ P w y², that is
+    y³ = delay_price / (2 energy_price τ λ P), at most 1: the same for every cut.
+    """
+    problem = cut_problems
+    share = 1.0 / problem.snr.shape[0]
+    rate_per_slot = problem.slot_s * problem.arrival_rate_hz
+    price = 2.0 * problem.energy_price * rate_per_slot * problem.device_power_w
+    speed = jnp.where(
+        price > problem.delay_price,
+        jnp.cbrt(problem.delay_price / jnp.maximum(price, problem.delay_price)),
+        1.0,
+    )
+    uplink = uplink_rate(jnp.full_like(problem.snr, share), problem.snr, problem.bandwidth_hz)
+
+    stages = jnp.stack(
+        [
+            problem.device_work_s / speed[:, None],
+            problem.uplink_bits / uplink[:, None],
+            problem.server_work_s / share,
+        ],
+        axis=-1,
+    )
+    delay_s = serial_delay(stages, problem.arrival_rate_hz[:, None], problem.knee)
+    device_j = rate_per_slot[:, None] * (
+        (problem.device_power_w * speed**2)[:, None] * problem.device_work_s
+        + problem.tx_power_w[:, None] * stages[..., 1]
+    )
+    server_j = rate_per_slot[:, None] * problem.server_power_w * problem.server_work_s * share**2
+    cost = (
+        problem.delay_price[:, None] * delay_s
+        + problem.energy_price[:, None] * device_j
+        + problem.server_energy_price * server_j
+    )
+    return stages, cost
+
+
+def _log_price(relative_price: Array) -> Array:
+    return jnp.log10(relative_price + _SMALLEST_PRICE)

@@ -1,0 +1,73 @@
+"""Long-term constraints by virtual queues, and the prices they put on energy.
+
+A constraint "mean energy per slot at most the budget" becomes a dimensionless queue that grows by what a slot
+used over its budget and shrinks by one. Keeping the queue stable keeps the constraint in the long run.
+Minimising the drift-plus-penalty bound of every slot turns the queues into prices. With trade-off constant V
+the mean delay is within O(1/V) of the best under the constraints while the queues grow as O(V).
+
+Source: M. J. Neely, "Stochastic Network Optimization with Application to Communication and Queueing Systems"
+(2010), ch. 3-4.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+
+class SlotPrices(struct.PyTreeNode):
+    """What a slot's decision pays for delay and energy."""
+
+    delay: Array  # [N] per second of mean delay: V ω_n
+    energy: Array  # [N] per joule of the device and its radio: Z_n / ē_n
+    server_energy: Array  # [] per joule of the server: Y / ē_s
+
+
+def step_queue(queue: Array, energy_j: Array, budget_j: Array) -> Array:
+    """One slot of a virtual queue: max(0, Q + e/ē - 1), dimensionless, any shape."""
+    return jnp.maximum(queue + energy_j / budget_j - 1.0, 0.0)
+
+
+def slot_prices(
+    tradeoff: Array,
+    delay_weight: Array,
+    device_queue: Array,
+    device_budget_j: Array,
+    server_queue: Array,
+    server_budget_j: Array,
+) -> SlotPrices:
+    """Prices of the slot problem, from the queues at the start of the slot.
+
+    Args:
+      tradeoff: V, [].
+      delay_weight: ω_n, [N].
+      device_queue: Z_n, [N].
+      device_budget_j: ē_n, J per slot, [N].
+      server_queue: Y, [].
+      server_budget_j: ē_s, J per slot, [].
+    """
+    return SlotPrices(
+        delay=tradeoff * delay_weight,
+        energy=device_queue / device_budget_j,
+        server_energy=server_queue / server_budget_j,
+    )
+
+
+def drift_plus_penalty(
+    prices: SlotPrices,
+    delay_s: Array,
+    device_energy_j: Array,
+    device_queue: Array,
+    server_energy_j: Array,
+    server_queue: Array,
+) -> Array:
+    """V Σ ω_n D_n + Σ Z_n (e_n/ē_n - 1) + Y (e_s/ē_s - 1), dimensionless.
+
+    The slot objective plus a term that the slot's decision cannot change.
+    """
+    return (
+        jnp.sum(prices.delay * delay_s + prices.energy * device_energy_j - device_queue)
+        + prices.server_energy * server_energy_j
+        - server_queue
+    )

@@ -1,0 +1,68 @@
+"""Local search over the cuts: users take turns to change theirs, until nobody gains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from jaxmec.allocation import allocate
+from jaxmec.features import equal_share_costs
+
+if TYPE_CHECKING:
+    from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
+    from jaxmec.policies import Policy
+
+MIN_GAIN = 1e-5  # relative; smaller gains are the allocation's rounding and could cycle
+MAX_SWEEPS = 20
+
+
+class _Search(struct.PyTreeNode):
+    cuts: Array  # int32[N]
+    objective: Array  # []
+    turn: Array  # int32[] whose turn it is, counted on
+    idle_turns: Array  # int32[] turns since the last change
+
+
+def best_response(env: EdgeInferenceEnv) -> Policy:
+    """Cuts that no single user can change to lower the exact slot objective.
+
+    Starts from every user's cheapest cut at equal shares. In a turn, one user tries each of its cuts with the
+    exact allocation and takes the best; the search ends after a full round without a change.
+    """
+    num_users, num_cuts = env.num_users, env.num_cuts
+
+    def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
+        mask = env.action_mask(state, params)
+
+        def objective(cuts: Array) -> Array:
+            return allocate(env.slot_problem(state, cuts, params), env.solver).objective
+
+        def take_turn(search: _Search) -> _Search:
+            user = search.turn % num_users
+            candidates = jnp.where(
+                jnp.arange(num_users) == user, jnp.arange(num_cuts, dtype=jnp.int32)[:, None], search.cuts
+            )
+            costs = jnp.where(mask[user], jax.vmap(objective)(candidates), jnp.inf)
+            best = jnp.argmin(costs)
+            gains = costs[best] < search.objective * (1.0 - MIN_GAIN)
+            return _Search(
+                cuts=jnp.where(gains, candidates[best], search.cuts),
+                objective=jnp.where(gains, costs[best], search.objective),
+                turn=search.turn + 1,
+                idle_turns=jnp.where(gains, 0, search.idle_turns + 1),
+            )
+
+        def somebody_may_gain(search: _Search) -> Array:
+            return (search.idle_turns < num_users) & (search.turn < MAX_SWEEPS * num_users)
+
+        _, cost = equal_share_costs(env.cut_problems(state, params))
+        start = jnp.argmin(jnp.where(mask, cost, jnp.inf), axis=-1).astype(jnp.int32)
+        zero = jnp.zeros((), jnp.int32)
+        search = _Search(cuts=start, objective=objective(start), turn=zero, idle_turns=zero)
+        return jax.lax.while_loop(somebody_may_gain, take_turn, search).cuts
+
+    return policy
