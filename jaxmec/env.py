@@ -138,7 +138,7 @@ class EdgeInferenceEnv:
         outcome = evaluate(
             problem, allocation.device_share, allocation.bandwidth_share, allocation.server_share
         )
-        budget_j = self._device_budget_j(state, params)
+        budget_j = self.device_budget_j(state, params)
 
         prices = lyapunov.SlotPrices(problem.delay_price, problem.energy_price, problem.server_energy_price)
         cost = lyapunov.drift_plus_penalty(
@@ -196,7 +196,7 @@ class EdgeInferenceEnv:
             params.tradeoff,
             params.delay_weight,
             state.device_queue,
-            self._device_budget_j(state, params),
+            self.device_budget_j(state, params),
             state.server_queue,
             params.server_budget_j,
         )
@@ -231,11 +231,12 @@ class EdgeInferenceEnv:
         """int32[N], each 0..K-1."""
         return spaces.MultiDiscrete(self.num_users, self.num_cuts)
 
+    def device_budget_j(self, state: EnvState, params: EnvParams) -> Array:
+        """[N] energy budget of every user's device and radio, J per slot."""
+        return jnp.take_along_axis(params.device_budget_j, state.device[:, None], axis=-1)[:, 0]
+
     def _observe(self, state: EnvState, params: EnvParams) -> Array:
         return features.observe(self.cut_problems(state, params), self.action_mask(state, params))
-
-    def _device_budget_j(self, state: EnvState, params: EnvParams) -> Array:
-        return jnp.take_along_axis(params.device_budget_j, state.device[:, None], axis=-1)[:, 0]
 
     def _nearest_valid_cut(self, state: EnvState, action: Array, params: EnvParams) -> Array:
         distance = jnp.abs(jnp.arange(self.num_cuts) - action[:, None])

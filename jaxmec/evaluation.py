@@ -1,0 +1,245 @@
+"""What policies are judged by: long-run metrics on their own trajectories, and objectives at the same states.
+
+Every policy meets the same populations, channels and arrivals (common random numbers), so differences between
+policies are far more certain than each policy's own confidence interval says.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxmec.allocation import allocate, lower_bound
+from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
+from jaxmec.policies import Policy
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+METRICS = {
+    "delay_s": "mean end-to-end delay of a request, s",
+    "device_energy": "device and radio energy over its budget",
+    "server_energy": "server energy over its budget",
+    "violation": "mean over users of the excess of the episode's mean energy over the budget",
+    "stable": "share of users and slots in which every stage keeps up",
+    "reward": "mean reward per slot, s per user",
+    "objective": "mean slot objective",
+    "edge": "share of users that send the raw input",
+    "middle": "share of users that cut inside their network",
+    "local": "share of users that run all on the device",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LongRun:
+    """One policy on its own trajectories. E episodes, T slots, M networks, D device classes, K cuts."""
+
+    metrics: dict[str, np.ndarray]  # name in METRICS -> [E], one mean per episode
+    curves: dict[str, np.ndarray]  # delay_s, device_queue, server_queue -> [T], mean over episodes and users
+    cut_counts: np.ndarray  # [M, D, K] how often each cut ran
+
+
+def long_run(
+    env: EdgeInferenceEnv, policy: Policy, key: Array, params: EnvParams, num_episodes: int, num_slots: int
+) -> LongRun:
+    """Run a policy for whole episodes, each with its own population; the same key gives the same episodes."""
+    networks, classes, _ = params.device_work_s.shape
+
+    def episode(key: Array) -> tuple[dict[str, Array], dict[str, Array], Array]:
+        key_reset, key_run = jax.random.split(key)
+        _, start = env.reset_env(key_reset, params)
+        budget_j = env.device_budget_j(start, params)
+        last_cut = jnp.sum(env.action_mask(start, params), axis=-1) - 1
+
+        def slot(state: EnvState, key: Array) -> tuple[EnvState, tuple[dict[str, Array], Array]]:
+            key_policy, key_step = jax.random.split(key)
+            action = policy(key_policy, state, params)
+            _, next_state, reward, _, info = env.step_env(key_step, state, action, params)
+            cut = info["cut"]
+            record = {
+                "delay_s": info["delay_s"],
+                "device_energy": info["device_energy_j"] / budget_j,
+                "server_energy": info["server_energy_j"] / params.server_budget_j,
+                "stable": info["stable"],
+                "reward": reward,
+                "objective": info["objective"],
+                "edge": (cut == 0) & (last_cut > 0),
+                "middle": (cut > 0) & (cut < last_cut),
+                "local": cut == last_cut,
+                "device_queue": next_state.device_queue,
+                "server_queue": next_state.server_queue,
+            }
+            return next_state, (record, cut)
+
+        _, (record, cuts) = jax.lax.scan(slot, start, jax.random.split(key_run, num_slots))
+        excess = jnp.maximum(jnp.mean(record["device_energy"], axis=0) - 1.0, 0.0)
+        metrics = {name: jnp.mean(record[name]) for name in METRICS if name != "violation"}
+        metrics["violation"] = jnp.mean(excess)
+        curves = {
+            name: jnp.mean(record[name], axis=tuple(range(1, record[name].ndim)))
+            for name in ("delay_s", "device_queue", "server_queue")
+        }
+        where = (start.network, start.device, cuts)
+        counts = jnp.zeros((networks, classes, env.num_cuts), jnp.int32).at[where].add(1)
+        return metrics, curves, counts
+
+    metrics, curves, counts = jax.jit(jax.vmap(episode))(jax.random.split(key, num_episodes))
+    return LongRun(
+        metrics={name: np.asarray(metrics[name]) for name in METRICS},
+        curves={name: np.asarray(curve).mean(axis=0) for name, curve in curves.items()},
+        cut_counts=np.asarray(counts).sum(axis=0),
+    )
+
+
+def sample_states(
+    env: EdgeInferenceEnv,
+    policy: Policy,
+    key: Array,
+    params: EnvParams,
+    num_episodes: int,
+    num_slots: int,
+    every: int,
+) -> EnvState:
+    """States along a policy's trajectories, one in `every` slots: leaves [episodes * slots // every, ...]."""
+
+    def episode(key: Array) -> EnvState:
+        key_reset, key_run = jax.random.split(key)
+        _, start = env.reset_env(key_reset, params)
+
+        def slot(state: EnvState, key: Array) -> tuple[EnvState, None]:
+            key_policy, key_step = jax.random.split(key)
+            action = policy(key_policy, state, params)
+            return env.step_env(key_step, state, action, params)[1], None
+
+        def stretch(state: EnvState, keys: Array) -> tuple[EnvState, EnvState]:
+            state, _ = jax.lax.scan(slot, state, keys)
+            return state, state
+
+        keys = jax.random.split(key_run, (num_slots // every, every))
+        return jax.lax.scan(stretch, start, keys)[1]
+
+    states = jax.jit(jax.vmap(episode))(jax.random.split(key, num_episodes))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), states)
+
+
+def objectives_at(
+    env: EdgeInferenceEnv, policy: Policy, key: Array, params: EnvParams, states: EnvState
+) -> np.ndarray:
+    """Slot objective [S] of a policy's cuts, with the exact allocation, at given states [S, ...]."""
+
+    def objective(key: Array, state: EnvState) -> Array:
+        cut = policy(key, state, params)
+        return allocate(env.slot_problem(state, cut, params), env.solver).objective
+
+    num_states = states.slot.shape[0]
+    return np.asarray(jax.jit(jax.vmap(objective))(jax.random.split(key, num_states), states))
+
+
+def bounds_at(env: EdgeInferenceEnv, params: EnvParams, states: EnvState) -> np.ndarray:
+    """Certified lower bound [S] of the slot objective over all cuts and shares, at given states [S, ...]."""
+
+    def bound(state: EnvState) -> Array:
+        return lower_bound(env.cut_problems(state, params), env.action_mask(state, params)).value
+
+    return np.asarray(jax.jit(jax.vmap(bound))(states))
+
+
+def mean_and_interval(values: np.ndarray) -> tuple[float, float]:
+    """Mean of independent values [E] and the half-width of its 95 % confidence interval (normal)."""
+    spread = values.std(ddof=1) if len(values) > 1 else np.nan
+    return float(values.mean()), float(1.96 * spread / np.sqrt(len(values)))
+
+
+def long_run_rows(results: Mapping[str, LongRun]) -> list[dict[str, float | str]]:
+    """One row per policy: every metric's mean and the half-width of its 95 % interval."""
+    rows = []
+    for policy, result in results.items():
+        row: dict[str, float | str] = {"policy": policy}
+        for name, values in result.metrics.items():
+            row[name], row[f"{name}_ci95"] = mean_and_interval(values)
+        rows.append(row)
+    return rows
+
+
+def same_state_rows(
+    objectives: Mapping[str, np.ndarray], bound: np.ndarray, reference: str
+) -> list[dict[str, float | str]]:
+    """One row per policy: objectives at the same states, against a reference policy and the bound."""
+    best = objectives[reference]
+    return [
+        {
+            "policy": policy,
+            "objective_mean": float(values.mean()),
+            "objective_p50": float(np.percentile(values, 50)),
+            "objective_p99": float(np.percentile(values, 99)),
+            "mean_over_reference": float(values.mean() / best.mean()),
+            "ratio_to_reference_mean": float((values / best).mean()),
+            "ratio_to_reference_p99": float(np.percentile(values / best, 99)),
+            "certified_gap_mean": float(values.mean() / bound.mean() - 1.0),
+            "certified_gap_p99": float(np.percentile(values / bound - 1.0, 99)),
+        }
+        for policy, values in objectives.items()
+    ]
+
+
+def write_csv(path: Path, rows: list[dict[str, float | str]]) -> None:
+    """Write rows that share their keys."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def long_run_table(rows: list[dict[str, float | str]]) -> Table:
+    """The long-run metrics for a terminal."""
+    from rich.table import Table
+
+    table = Table(title="On each policy's own trajectory (± 95 % confidence interval)")
+    table.add_column("policy")
+    headers = {
+        "delay_s": "delay [s]",
+        "device_energy": "device energy / budget",
+        "server_energy": "server energy / budget",
+        "violation": "violation",
+        "stable": "stable",
+        "reward": "reward [s]",
+    }
+    for header in headers.values():
+        table.add_column(header, justify="right")
+    table.add_column("edge / middle / local", justify="right")
+    for row in rows:
+        cells = [f"{row[name]:.3f} ± {row[f'{name}_ci95']:.3f}" for name in headers]
+        cuts = " / ".join(f"{row[name]:.0%}" for name in ("edge", "middle", "local"))
+        table.add_row(str(row["policy"]), *cells, cuts)
+    return table
+
+
+def same_state_table(rows: list[dict[str, float | str]], reference: str) -> Table:
+    """The objectives at the same states for a terminal."""
+    from rich.table import Table
+
+    table = Table(title="Slot objective at the same states")
+    table.add_column("policy")
+    headers = {
+        "objective_mean": ("mean", "{:.3f}"),
+        "objective_p50": ("p50", "{:.3f}"),
+        "objective_p99": ("p99", "{:.3f}"),
+        "mean_over_reference": (f"mean / {reference}", "{:.4f}"),
+        "ratio_to_reference_mean": ("mean ratio", "{:.4f}"),
+        "ratio_to_reference_p99": ("p99 ratio", "{:.4f}"),
+        "certified_gap_mean": ("certified gap", "{:.2%}"),
+        "certified_gap_p99": ("p99 gap", "{:.2%}"),
+    }
+    for header, _ in headers.values():
+        table.add_column(header, justify="right")
+    for row in rows:
+        table.add_row(str(row["policy"]), *(form.format(row[name]) for name, (_, form) in headers.items()))
+    return table
