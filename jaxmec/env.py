@@ -72,6 +72,8 @@ class EdgeInferenceEnv:
     arrivals: str = "uniform"
     solver: SolverConfig = dataclasses.field(default_factory=SolverConfig)
     default_params: EnvParams | None = dataclasses.field(default=None, compare=False, repr=False)
+    network_names: tuple[str, ...] = dataclasses.field(default=(), compare=False)  # M, for figures and tables
+    device_names: tuple[str, ...] = dataclasses.field(default=(), compare=False)  # D
 
     def reset(self, key: Array, params: EnvParams) -> tuple[Array, EnvState]:
         """Draw a population. Returns the observation float32[N, F] and the state."""

@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 
 from jaxmec.allocation import allocate, lower_bound
+from jaxmec.config import number
 from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
 from jaxmec.policies import Policy
 
@@ -29,6 +30,7 @@ METRICS = {
     "device_energy": "device and radio energy over its budget",
     "server_energy": "server energy over its budget",
     "violation": "mean over users of the excess of the episode's mean energy over the budget",
+    "binding": "share of users whose mean energy reaches 95 % of the budget in the episode's second half",
     "stable": "share of users and slots in which every stage keeps up",
     "reward": "mean reward per slot, s per user",
     "objective": "mean slot objective",
@@ -39,12 +41,77 @@ METRICS = {
 
 
 @dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How policies are evaluated; the same values and policies give the same report."""
+
+    num_envs: int = number(32, at_least=1)  # episodes, each with its own population
+    num_slots: int | None = number(None, at_least=1)  # per episode; the scenario's own length if absent
+    seed: int = 2**20  # far from training's seeds: the episodes are held out
+    state_every: int = number(10, at_least=1)  # slots between the states at which objectives are compared
+    reference: str = "best_response"  # whose states those are, and whom the others are compared with
+
+
+@dataclasses.dataclass(frozen=True)
 class LongRun:
     """One policy on its own trajectories. E episodes, T slots, M networks, D device classes, K cuts."""
 
     metrics: dict[str, np.ndarray]  # name in METRICS -> [E], one mean per episode
     curves: dict[str, np.ndarray]  # delay_s, device_queue, server_queue -> [T], mean over episodes and users
     cut_counts: np.ndarray  # [M, D, K] how often each cut ran
+    states: EnvState  # leaves [E, T, ...], at the start of every slot
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Everything an evaluation found, by policy."""
+
+    long_run: dict[str, LongRun]
+    objectives: dict[str, np.ndarray]  # [S] at the same states
+    bound: np.ndarray  # [S] certified lower bound at those states
+    reference: str
+
+    def save(self, folder: Path) -> None:
+        """Write `long_run.csv` and `same_states.csv`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(folder / "long_run.csv", long_run_rows(self.long_run))
+        write_csv(folder / "same_states.csv", same_state_rows(self))
+
+    def tables(self) -> list[Table]:
+        """The two tables for a terminal."""
+        return [
+            long_run_table(long_run_rows(self.long_run)),
+            same_state_table(same_state_rows(self), self.reference),
+        ]
+
+
+def evaluate_policies(
+    env: EdgeInferenceEnv, params: EnvParams, policies: Mapping[str, Policy], config: EvaluationConfig
+) -> Report:
+    """Run every policy on the same held-out episodes and compare their objectives at the reference's states.
+
+    Raises:
+      ValueError: if the reference is not among the policies.
+    """
+    if config.reference not in policies:
+        raise ValueError(f"reference: got {config.reference!r}; allowed are {', '.join(policies)}")
+    num_slots = int(params.episode_slots) if config.num_slots is None else config.num_slots
+    key_episodes, key_states = jax.random.split(jax.random.key(config.seed))
+    results = {
+        name: long_run(env, policy, key_episodes, params, config.num_envs, num_slots)
+        for name, policy in policies.items()
+    }
+    states = jax.tree.map(
+        lambda leaf: leaf[:, config.state_every - 1 :: config.state_every].reshape(-1, *leaf.shape[2:]),
+        results[config.reference].states,
+    )
+    return Report(
+        long_run=results,
+        objectives={
+            name: objectives_at(env, policy, key_states, params, states) for name, policy in policies.items()
+        },
+        bound=bounds_at(env, params, states),
+        reference=config.reference,
+    )
 
 
 def long_run(
@@ -53,13 +120,13 @@ def long_run(
     """Run a policy for whole episodes, each with its own population; the same key gives the same episodes."""
     networks, classes, _ = params.device_work_s.shape
 
-    def episode(key: Array) -> tuple[dict[str, Array], dict[str, Array], Array]:
+    def episode(key: Array) -> tuple[dict[str, Array], dict[str, Array], Array, EnvState]:
         key_reset, key_run = jax.random.split(key)
         _, start = env.reset_env(key_reset, params)
         budget_j = env.device_budget_j(start, params)
         last_cut = jnp.sum(env.action_mask(start, params), axis=-1) - 1
 
-        def slot(state: EnvState, key: Array) -> tuple[EnvState, tuple[dict[str, Array], Array]]:
+        def slot(state: EnvState, key: Array) -> tuple[EnvState, tuple[dict[str, Array], Array, EnvState]]:
             key_policy, key_step = jax.random.split(key)
             action = policy(key_policy, state, params)
             _, next_state, reward, _, info = env.step_env(key_step, state, action, params)
@@ -77,57 +144,28 @@ def long_run(
                 "device_queue": next_state.device_queue,
                 "server_queue": next_state.server_queue,
             }
-            return next_state, (record, cut)
+            return next_state, (record, cut, state)
 
-        _, (record, cuts) = jax.lax.scan(slot, start, jax.random.split(key_run, num_slots))
+        _, (record, cuts, states) = jax.lax.scan(slot, start, jax.random.split(key_run, num_slots))
         excess = jnp.maximum(jnp.mean(record["device_energy"], axis=0) - 1.0, 0.0)
-        metrics = {name: jnp.mean(record[name]) for name in METRICS if name != "violation"}
-        metrics["violation"] = jnp.mean(excess)
+        settled = jnp.mean(record["device_energy"][num_slots // 2 :], axis=0)
+        metrics = {name: jnp.mean(record[name]) for name in METRICS if name in record}
+        metrics |= {"violation": jnp.mean(excess), "binding": jnp.mean(settled >= 0.95)}
         curves = {
             name: jnp.mean(record[name], axis=tuple(range(1, record[name].ndim)))
             for name in ("delay_s", "device_queue", "server_queue")
         }
         where = (start.network, start.device, cuts)
         counts = jnp.zeros((networks, classes, env.num_cuts), jnp.int32).at[where].add(1)
-        return metrics, curves, counts
+        return metrics, curves, counts, states
 
-    metrics, curves, counts = jax.jit(jax.vmap(episode))(jax.random.split(key, num_episodes))
+    metrics, curves, counts, states = jax.jit(jax.vmap(episode))(jax.random.split(key, num_episodes))
     return LongRun(
         metrics={name: np.asarray(metrics[name]) for name in METRICS},
         curves={name: np.asarray(curve).mean(axis=0) for name, curve in curves.items()},
         cut_counts=np.asarray(counts).sum(axis=0),
+        states=states,
     )
-
-
-def sample_states(
-    env: EdgeInferenceEnv,
-    policy: Policy,
-    key: Array,
-    params: EnvParams,
-    num_episodes: int,
-    num_slots: int,
-    every: int,
-) -> EnvState:
-    """States along a policy's trajectories, one in `every` slots: leaves [episodes * slots // every, ...]."""
-
-    def episode(key: Array) -> EnvState:
-        key_reset, key_run = jax.random.split(key)
-        _, start = env.reset_env(key_reset, params)
-
-        def slot(state: EnvState, key: Array) -> tuple[EnvState, None]:
-            key_policy, key_step = jax.random.split(key)
-            action = policy(key_policy, state, params)
-            return env.step_env(key_step, state, action, params)[1], None
-
-        def stretch(state: EnvState, keys: Array) -> tuple[EnvState, EnvState]:
-            state, _ = jax.lax.scan(slot, state, keys)
-            return state, state
-
-        keys = jax.random.split(key_run, (num_slots // every, every))
-        return jax.lax.scan(stretch, start, keys)[1]
-
-    states = jax.jit(jax.vmap(episode))(jax.random.split(key, num_episodes))
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), states)
 
 
 def objectives_at(
@@ -169,11 +207,9 @@ def long_run_rows(results: Mapping[str, LongRun]) -> list[dict[str, float | str]
     return rows
 
 
-def same_state_rows(
-    objectives: Mapping[str, np.ndarray], bound: np.ndarray, reference: str
-) -> list[dict[str, float | str]]:
-    """One row per policy: objectives at the same states, against a reference policy and the bound."""
-    best = objectives[reference]
+def same_state_rows(report: Report) -> list[dict[str, float | str]]:
+    """One row per policy: objectives at the same states, against the reference policy and the bound."""
+    best, bound = report.objectives[report.reference], report.bound
     return [
         {
             "policy": policy,
@@ -186,7 +222,7 @@ def same_state_rows(
             "certified_gap_mean": float(values.mean() / bound.mean() - 1.0),
             "certified_gap_p99": float(np.percentile(values / bound - 1.0, 99)),
         }
-        for policy, values in objectives.items()
+        for policy, values in report.objectives.items()
     ]
 
 

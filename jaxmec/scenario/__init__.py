@@ -242,6 +242,8 @@ def _assemble(config: Scenario, path: Path) -> tuple[EdgeInferenceEnv, EnvParams
         fading_diversity=radio.fading_diversity,
         arrivals=arrivals.process,
         default_params=params,
+        network_names=tuple(network.name for network in networks),
+        device_names=tuple(device_names),
     )
     return env, params
 

@@ -1,0 +1,74 @@
+"""Is a scenario a real decision? Prints what near-optimal cuts look like and how far fixed rules fall behind.
+
+python eval/calibration.py [--scenario NAME|FILE] [--num-envs N]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import jaxmec
+from jaxmec.evaluation import EvaluationConfig, evaluate_policies
+from jaxmec.policies import make_policy
+
+FIXED_RULES = ("local_only", "edge_only")
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Check a scenario's calibration."""
+
+    scenario: str = "coinfer10"
+    """Name or YAML file."""
+    num_envs: int = 32
+    """Episodes."""
+
+
+def main(flags: Flags) -> None:
+    """Print the criteria and what was found."""
+    env, params = jaxmec.make(flags.scenario)
+    policies = {name: make_policy(name, env) for name in ("best_response", *FIXED_RULES)}
+    report = evaluate_policies(env, params, policies, EvaluationConfig(num_envs=flags.num_envs))
+    near_optimal = {name: values.mean() for name, values in report.long_run["best_response"].metrics.items()}
+    best = report.objectives["best_response"]
+    ratios = {name: report.objectives[name] / best for name in FIXED_RULES}
+    least_worse = min(np.median(ratio) for ratio in ratios.values()) - 1
+
+    table = Table(title=f"{flags.scenario}: {flags.num_envs} episodes under best_response")
+    for header in ("criterion", "asked", "found", ""):
+        table.add_column(header)
+    criteria = [
+        ("users that cut in the middle", 0.15, near_optimal["middle"]),
+        ("users that run all on the server", 0.20, near_optimal["edge"]),
+        ("users that run all on the device", 0.20, near_optimal["local"]),
+        ("users whose energy budget binds", 0.50, near_optimal["binding"]),
+        ("best fixed rule worse, median of the states", 0.30, least_worse),
+    ]
+    for name, asked, found in criteria:
+        table.add_row(name, f"at least {asked:.0%}", f"{found:.1%}", "holds" if found >= asked else "FAILS")
+    console = Console()
+    console.print(table)
+
+    console.print(
+        f"stable user-slots {near_optimal['stable']:.2%}; delay {near_optimal['delay_s']:.3f} s; "
+        f"energy over budget: devices {near_optimal['device_energy']:.3f}, "
+        f"server {near_optimal['server_energy']:.3f}"
+    )
+    console.print(f"slot objective of best_response: {_percentiles(best)}")
+    for name, ratio in ratios.items():
+        mean_ratio = report.objectives[name].mean() / best.mean()
+        console.print(f"{name} over best_response: {_percentiles(ratio)}; ratio of means {mean_ratio:.2f}")
+
+
+def _percentiles(values: np.ndarray) -> str:
+    p50, p90, p99 = np.percentile(values, (50, 90, 99))
+    return f"mean {values.mean():.2f}, p50 {p50:.2f}, p90 {p90:.2f}, p99 {p99:.2f}"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Flags))

@@ -1,0 +1,109 @@
+"""Scenario files: what they build, and what the errors say."""
+
+import numpy as np
+import pytest
+
+import jaxmec
+from jaxmec import devices, profiles
+from jaxmec.config import ConfigError
+
+
+@pytest.mark.parametrize("name", ["coinfer4", "coinfer10", "coinfer50"])
+def test_named_scenarios_build(name):
+    env, params = jaxmec.make(name)
+    assert env.num_users == int(name.removeprefix("coinfer"))
+    np.testing.assert_allclose(params.network_probability.sum(axis=1), 1.0, rtol=1e-6)
+    assert name in jaxmec.scenarios()
+
+
+def test_tables_are_those_of_profiles_and_devices():
+    env, params = jaxmec.make("coinfer10", wire={"prune": False})
+    network = profiles.load("vgg16")
+    m, d = env.network_names.index("vgg16"), env.device_names.index("jetson_nano")
+    stages = network.stages(devices.load("jetson_nano"), devices.load("epyc_7742"), wire_bits=8)
+    used = len(network)
+    np.testing.assert_allclose(params.device_work_s[m, d, :used], stages.device_work_s, rtol=1e-6)
+    np.testing.assert_allclose(params.uplink_bits[m, :used], stages.uplink_bits, rtol=1e-6)
+    np.testing.assert_allclose(params.server_work_s[m, :used], stages.server_work_s, rtol=1e-6)
+    assert params.uplink_bits[m, 0] == 8 * 150_528
+    assert params.valid_cut[m].sum() == used
+
+
+def test_overrides_reach_the_parameters():
+    env, params = jaxmec.make("coinfer10", num_users=3, tradeoff=5, radio={"bandwidth_hz": 1e6})
+    assert env.num_users == 3
+    assert params.tradeoff == 5
+    assert params.bandwidth_hz == 1e6
+    assert params.channel.path_loss_exponent == 3.0  # the rest of the section stays
+
+
+def group(network, budget="{jetson_nano: 1}"):
+    return f"{{networks: {{{network}: 1}}, devices: {{jetson_nano: 1}}, energy_budget_j: {budget}}}"
+
+
+def write(tmp_path, **changes):
+    text = {
+        "users": f"[{group('alexnet')}]",
+        "server": "{device: epyc_7742, energy_budget_j: 5}",
+        "radio": "{bandwidth_hz: 5e6}",
+    } | changes
+    file = tmp_path / "mine.yaml"
+    file.write_text("".join(f"{name}: {value}\n" for name, value in text.items()))
+    return file
+
+
+def test_a_file_and_a_fixed_population(tmp_path):
+    env, params = jaxmec.make(write(tmp_path, users=f"[{group('alexnet')}, {group('resnet18')}]"))
+    assert env.network_names == ("alexnet", "resnet18")
+    np.testing.assert_array_equal(params.network_probability, np.eye(2))
+
+
+def test_a_profile_file_serves_as_a_network(tmp_path):
+    profiles.load("alexnet").save(tmp_path / "own.json")
+    _, params = jaxmec.make(write(tmp_path, users=f"[{group('own.json')}]"))
+    _, expected = jaxmec.make(write(tmp_path))
+    np.testing.assert_array_equal(params.device_work_s, expected.device_work_s)
+
+
+def test_a_trace_drives_the_arrivals(tmp_path):
+    (tmp_path / "log.csv").write_text("time\n0.1\n0.2\n1.5\n2.5\n")
+    env, params = jaxmec.make(
+        write(tmp_path, arrivals="{process: trace, trace_file: log.csv, trace_column: time}")
+    )
+    assert env.arrivals == "trace"
+    np.testing.assert_allclose(params.workload.trace, [1.5, 0.75, 0.75])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"radio": "{bandwidth_hz: 0}"},
+            "mine.yaml: radio.bandwidth_hz: got 0.0; allowed is a number above 0",
+        ),
+        ({"radio": "{bandwith_hz: 1}"}, "radio.bandwith_hz: unknown field .*did you mean 'bandwidth_hz'"),
+        ({"server": "{device: abacus, energy_budget_j: 1}"}, "server.device: got 'abacus': .*epyc_7742"),
+        ({"users": "[]"}, "mine.yaml: users: got an empty list"),
+        ({"users": f"[{group('lenet9')}]"}, "users.networks: got 'lenet9': .*alexnet"),
+        ({"users": f"[{group('alexnet', '{}')}]"}, "energy_budget_j: no budget for jetson_nano"),
+        ({"arrivals": "{process: trace}"}, "arrivals: trace_file: got None with process 'trace'"),
+        (
+            {"arrivals": "{process: sometimes}"},
+            "arrivals.process: got 'sometimes'; allowed is one of 'constant'",
+        ),
+        ({"arrivals": "{process: trace, trace_file: none.csv}"}, "arrivals.trace_file: .*none.csv"),
+    ],
+)
+def test_errors_name_file_field_value_and_what_is_allowed(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        jaxmec.make(write(tmp_path, **changes))
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ConfigError, match=r"scenario: got 'coinfer'; allowed are .*coinfer10"):
+        jaxmec.make("coinfer")
+
+
+def test_num_users_needs_a_single_group():
+    with pytest.raises(ConfigError, match="num_users: got 5; allowed only with a single user group"):
+        jaxmec.make("coinfer10", num_users=5, users=[{}, {}])
