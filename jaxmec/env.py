@@ -137,9 +137,7 @@ class EdgeInferenceEnv:
         cut = self._nearest_valid_cut(state, action, params)
         problem = self.slot_problem(state, cut, params)
         allocation = allocate(problem, self.solver)
-        outcome = evaluate(
-            problem, allocation.device_share, allocation.bandwidth_share, allocation.server_share
-        )
+        outcome = evaluate(problem, allocation.device_share, allocation.bandwidth_share, allocation.server_share)
         budget_j = self.device_budget_j(state, params)
 
         prices = lyapunov.SlotPrices(problem.delay_price, problem.energy_price, problem.server_energy_price)
@@ -160,9 +158,7 @@ class EdgeInferenceEnv:
             fading=channel.step_fading(state.fading, innovation, params.channel),
             workload=workload.step(key_workload, self.arrivals, state.workload, params.workload),
             device_queue=lyapunov.step_queue(state.device_queue, outcome.device_energy_j, budget_j),
-            server_queue=lyapunov.step_queue(
-                state.server_queue, outcome.server_energy_j, params.server_budget_j
-            ),
+            server_queue=lyapunov.step_queue(state.server_queue, outcome.server_energy_j, params.server_budget_j),
         )
         next_state = jax.tree.map(lambda new, old: new.astype(old.dtype), moved, state)
         info = {

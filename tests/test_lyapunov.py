@@ -7,9 +7,7 @@ from jaxmec import lyapunov
 
 
 def test_queue_grows_by_the_excess_and_never_below_zero():
-    queue = lyapunov.step_queue(
-        jnp.array([0.5, 0.5, 2.0]), jnp.array([0.3, 0.0, 0.1]), jnp.array([0.1, 0.1, 0.1])
-    )
+    queue = lyapunov.step_queue(jnp.array([0.5, 0.5, 2.0]), jnp.array([0.3, 0.0, 0.1]), jnp.array([0.1, 0.1, 0.1]))
     np.testing.assert_allclose(queue, [2.5, 0.0, 2.0], rtol=1e-6)
 
 

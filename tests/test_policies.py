@@ -104,9 +104,7 @@ def test_greedy_takes_the_fewest_seconds_at_an_equal_share(system):
 
 def test_exhaustive_finds_the_best_of_all_combinations(system, enumeration):
     _, values = enumeration
-    np.testing.assert_allclose(
-        objectives(system, decide(system, "exhaustive")), values.min(axis=1), rtol=1e-5
-    )
+    np.testing.assert_allclose(objectives(system, decide(system, "exhaustive")), values.min(axis=1), rtol=1e-5)
 
 
 def test_nobody_gains_by_leaving_a_best_response(system, enumeration):

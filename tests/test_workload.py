@@ -16,9 +16,7 @@ TRACES = Path(os.environ.get("JAXMEC_TRACES", Path(__file__).parents[2] / "share
 def make(num_users=2000, **changes):
     constants = {"stay_probability": 0.8, "period_slots": 50.0, "trace": np.ones(1)}
     params = {k: jnp.asarray(v, float) for k, v in (constants | changes).items()}
-    return workload.WorkloadParams(
-        low_hz=jnp.full(num_users, 1.0), high_hz=jnp.full(num_users, 3.0), **params
-    )
+    return workload.WorkloadParams(low_hz=jnp.full(num_users, 1.0), high_hz=jnp.full(num_users, 3.0), **params)
 
 
 def simulate(key, process, params, num_slots):

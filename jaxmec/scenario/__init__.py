@@ -40,14 +40,10 @@ class UserGroup:
         for name in ("distance_m", "arrival_rate_hz"):
             low, high = getattr(self, name)
             if low > high:
-                raise ConfigError(
-                    f"users: {name}: got [{low}, {high}]; allowed is [low, high] with low <= high"
-                )
+                raise ConfigError(f"users: {name}: got [{low}, {high}]; allowed is [low, high] with low <= high")
         for name in ("networks", "devices"):
             if not sum(getattr(self, name).values()) > 0:
-                raise ConfigError(
-                    f"users: {name}: got {getattr(self, name)}; at least one weight must be above 0"
-                )
+                raise ConfigError(f"users: {name}: got {getattr(self, name)}; at least one weight must be above 0")
         missing = self.devices.keys() - self.energy_budget_j.keys()
         if missing:
             raise ConfigError(f"users: energy_budget_j: no budget for {', '.join(sorted(missing))}")

@@ -1,0 +1,19 @@
+"""The allocation layer: exact, differentiable shares of device speed, band and server for given cuts.
+
+It stands alone: nothing here knows the environment.
+"""
+
+from jaxmec.allocation._allocate import Allocation, allocate
+from jaxmec.allocation._problem import Outcome, SlotProblem, evaluate, objective, stage_times
+from jaxmec.allocation._solver import SolverConfig
+
+__all__ = [
+    "Allocation",
+    "Outcome",
+    "SlotProblem",
+    "SolverConfig",
+    "allocate",
+    "evaluate",
+    "objective",
+    "stage_times",
+]

@@ -1,0 +1,71 @@
+"""Certified lower bounds of what a user costs at given prices.
+
+For any multipliers the Lagrangian's minimum over one user's shares and slowest time is a lower bound of the
+user's part of the dual. It splits into functions of one variable, convex in its logarithm and in itself; around
+an approximate minimiser each is bounded from below by two tangents, or by one where that is safer.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxmec.allocation import _solver
+from jaxmec.allocation._solver import Demand, Iterate
+from jaxmec.delay import waiting_slope, waiting_time
+
+
+def user_bounds(demand: Demand, point: Iterate) -> Array:
+    """Lower bound [N, ...] of min over shares of each user's cost plus price times share.
+
+    Args:
+      demand: user leaves [N, ...].
+      point: its prices are those of the band and the server; its shares and multipliers need only be good
+        guesses, the bound is valid for any.
+    """
+    present = _solver.present_stages(demand)
+    dtype = point.t.dtype
+    theta = jnp.exp(point.t)
+    slope = demand.delay_price * waiting_slope(jnp.minimum(demand.rate * theta, demand.knee))
+    # Multipliers that add up to θ times the waiting time's slope make θ the exact minimiser over θ.
+    total = sum(point.z)
+    scale = jnp.where(total > 0, slope * theta / jnp.where(total > 0, total, 1.0), 0.0)
+    z = tuple(zi * scale for zi in point.z)
+    waiting = demand.delay_price * waiting_time(theta, demand.rate, demand.knee)
+    bound = jnp.where(total > 0, waiting, 0.0)
+
+    width = 2e-3 if dtype == jnp.float32 else 1e-6
+    for stage, here in enumerate(present):
+        low = _stage(demand, point, z, stage, point.x[stage] - width)
+        high_x = jnp.minimum(point.x[stage] + width, 0.0)
+        high = _stage(demand, point, z, stage, high_x)
+        bound += jnp.where(here, _below(low, high, point.x[stage] - width, high_x), 0.0)
+    return bound
+
+
+def _stage(demand: Demand, point: Iterate, z: tuple, stage: int, x: Array) -> tuple[Array, Array]:
+    """Value and slope, by the log share x, of one stage's part of the Lagrangian."""
+    g, h, _ = _solver.log_times(demand, (x, x, x))
+    y, time = jnp.exp(x), jnp.exp(g[stage])
+    price = (demand.delay_price, demand.uplink_price, demand.delay_price)[stage]
+    energy = (demand.device_energy, 0.0, demand.server_energy)[stage]
+    rent = (0.0, point.band_price, point.server_price)[stage] * y
+    steepness = h if stage == 1 else 1.0
+    value = price * time + energy * y**2 + rent + z[stage] * (g[stage] - point.t)
+    return value, -(price * time + z[stage]) * steepness + 2.0 * energy * y**2 + rent
+
+
+def _below(low: tuple[Array, Array], high: tuple[Array, Array], low_x: Array, high_x: Array) -> Array:
+    """Lower bound of a convex function on x <= 0 from value and slope at two points."""
+    (low_value, low_slope), (high_value, high_slope) = low, high
+    difference = high_slope - low_slope
+    safe = jnp.where(difference > 0, difference, 1.0)
+    # Where the two tangents meet, measured from the lower point.
+    meet = (low_value - high_value + high_slope * (high_x - low_x)) / safe
+    crossing = low_value + low_slope * meet
+    bracketed = (low_slope <= 0) & (high_slope >= 0) & (difference > 0)
+    # The function is convex in the share too: one tangent over shares in [0, 1].
+    share = jnp.exp(low_x)
+    tangent = low_value - jnp.maximum(low_slope, -low_slope * (1.0 - share) / share)
+    at_one = jnp.where((high_x >= 0) & (high_slope <= 0), high_value, tangent)
+    return jnp.where(bracketed, jnp.maximum(crossing, tangent), at_one)

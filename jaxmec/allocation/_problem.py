@@ -1,0 +1,122 @@
+"""The slot problem: what given cuts demand of device, band and server, and what given shares deliver."""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from jaxmec.delay import serial_delay
+
+USER_LEAVES = (
+    "device_work_s",
+    "uplink_bits",
+    "server_work_s",
+    "arrival_rate_hz",
+    "device_power_w",
+    "tx_power_w",
+    "snr",
+    "delay_price",
+    "energy_price",
+)
+SHARED_LEAVES = ("bandwidth_hz", "server_power_w", "server_energy_price", "slot_s", "knee")
+
+
+class SlotProblem(struct.PyTreeNode):
+    """Demands of N users on one band and one server in one slot, and the prices of delay and energy.
+
+    Minimise over the shares, each in (0, 1],
+
+        Σ_n delay_price_n D_n + energy_price_n e_n + server_energy_price Σ_n e_sn
+
+    with band and server shares each adding up to at most one. Work of zero means that the user skips the stage.
+    """
+
+    device_work_s: Array  # [N] seconds of the device at full speed, per request
+    uplink_bits: Array  # [N] bits, per request
+    server_work_s: Array  # [N] seconds of the server at full capacity, per request
+    arrival_rate_hz: Array  # [N] requests per second
+    device_power_w: Array  # [N] at full speed; a share y of it draws y³
+    tx_power_w: Array  # [N]
+    snr: Array  # [N] received power over noise if the user had the whole band
+    delay_price: Array  # [N] per second of mean delay, above 0
+    energy_price: Array  # [N] per joule of the device and its radio
+    bandwidth_hz: Array  # []
+    server_power_w: Array  # [] at full capacity
+    server_energy_price: Array  # [] per joule of the server
+    slot_s: Array  # []
+    knee: Array  # [] see jaxmec.delay
+
+
+class Outcome(struct.PyTreeNode):
+    """What shares deliver."""
+
+    delay_s: Array  # [N] mean end-to-end delay of a request
+    stable: Array  # bool[N] every stage is faster than the arrivals
+    device_energy_j: Array  # [N] device and radio, in the slot
+    server_energy_j: Array  # [] in the slot
+    objective: Array  # []
+
+
+def evaluate(problem: SlotProblem, device_share: Array, bandwidth_share: Array, server_share: Array) -> Outcome:
+    """Delay, energy and objective of any feasible shares, each [N]; shares of skipped stages are not read."""
+    times = stage_times(problem, device_share, bandwidth_share, server_share)
+    delay_s = serial_delay(times, problem.arrival_rate_hz, problem.knee)
+    requests = problem.slot_s * problem.arrival_rate_hz
+    device_energy_j = requests * (
+        problem.device_power_w * problem.device_work_s * device_share**2 + problem.tx_power_w * times[..., 1]
+    )
+    server_energy_j = jnp.sum(requests * problem.server_power_w * problem.server_work_s * server_share**2)
+    return Outcome(
+        delay_s=delay_s,
+        stable=problem.arrival_rate_hz * jnp.max(times, axis=-1) < 1.0,
+        device_energy_j=device_energy_j,
+        server_energy_j=server_energy_j,
+        objective=jnp.sum(problem.delay_price * delay_s + problem.energy_price * device_energy_j)
+        + problem.server_energy_price * server_energy_j,
+    )
+
+
+def objective(problem: SlotProblem, device_share: Array, bandwidth_share: Array, server_share: Array) -> Array:
+    """The slot objective [] of any feasible shares, each [N]."""
+    return evaluate(problem, device_share, bandwidth_share, server_share).objective
+
+
+def stage_times(problem: SlotProblem, device_share: Array, bandwidth_share: Array, server_share: Array) -> Array:
+    """Service times of the three stages, s: [N, 3], zero where a stage is skipped."""
+    y2 = _or_one(bandwidth_share, problem.uplink_bits > 0)
+    rate = problem.bandwidth_hz * y2 * jnp.log1p(problem.snr / y2) / math.log(2.0)
+    return jnp.stack(
+        [
+            problem.device_work_s / _or_one(device_share, problem.device_work_s > 0),
+            problem.uplink_bits / rate,
+            problem.server_work_s / _or_one(server_share, problem.server_work_s > 0),
+        ],
+        axis=-1,
+    )
+
+
+def check(problem: SlotProblem) -> None:
+    """Shapes and dtypes of the leaves, before anything is traced.
+
+    Raises:
+      ValueError: naming the leaf, what it is, and what is allowed.
+    """
+    num_users = jnp.shape(problem.device_work_s)
+    for names, shape in ((USER_LEAVES, num_users), (SHARED_LEAVES, ())):
+        for name in names:
+            leaf = getattr(problem, name)
+            if jnp.shape(leaf) != shape or len(num_users) != 1:
+                allowed = "[N], the same N for every user leaf" if names is USER_LEAVES else "a scalar"
+                raise ValueError(
+                    f"SlotProblem.{name}: got shape {jnp.shape(leaf)}; allowed is {allowed} "
+                    f"(device_work_s has {num_users}; batches go through jax.vmap)"
+                )
+            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+                raise ValueError(f"SlotProblem.{name}: got {jnp.result_type(leaf)}; allowed is a float dtype")
+
+
+def _or_one(share: Array, present: Array) -> Array:
+    return jnp.where(present & (share > 0), share, 1.0)
