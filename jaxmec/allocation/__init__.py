@@ -4,16 +4,20 @@ It stands alone: nothing here knows the environment.
 """
 
 from jaxmec.allocation._allocate import Allocation, allocate
+from jaxmec.allocation._bound import LowerBound, cut_costs, lower_bound
 from jaxmec.allocation._problem import Outcome, SlotProblem, evaluate, objective, stage_times
 from jaxmec.allocation._solver import SolverConfig
 
 __all__ = [
     "Allocation",
+    "LowerBound",
     "Outcome",
     "SlotProblem",
     "SolverConfig",
     "allocate",
+    "cut_costs",
     "evaluate",
+    "lower_bound",
     "objective",
     "stage_times",
 ]

@@ -36,10 +36,10 @@ def user_bounds(demand: Demand, point: Iterate) -> Array:
 
     width = 2e-3 if dtype == jnp.float32 else 1e-6
     for stage, here in enumerate(present):
-        low = _stage(demand, point, z, stage, point.x[stage] - width)
-        high_x = jnp.minimum(point.x[stage] + width, 0.0)
-        high = _stage(demand, point, z, stage, high_x)
-        bound += jnp.where(here, _below(low, high, point.x[stage] - width, high_x), 0.0)
+        low_x = jnp.minimum(point.x[stage], 0.0) - width
+        high_x = jnp.minimum(low_x + 2.0 * width, 0.0)
+        low, high = (_stage(demand, point, z, stage, x) for x in (low_x, high_x))
+        bound += jnp.where(here, _below(low, high, low_x, high_x), 0.0)
     return bound
 
 

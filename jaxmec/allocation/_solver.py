@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import reduce
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import Array, lax
@@ -28,7 +30,7 @@ from jaxmec.delay import waiting_slope, waiting_time
 class SolverConfig:
     """How the slot problem is solved; static and hashable."""
 
-    iterations: int = 14
+    iterations: int = 18
     centring: float = 0.1  # target of an iteration, as a share of the present complementarity
     max_log_step: float = 3.0
     to_boundary: float = 0.95  # share of the way to the boundary that a step may go
@@ -90,12 +92,27 @@ def to_demand(problem: SlotProblem) -> Demand:
 
 def solve(demand: Demand, config: SolverConfig) -> Iterate:
     """Run the iterations from the closed-form start."""
-    present = present_stages(demand)
 
     def iteration(_: int, point: Iterate) -> Iterate:
-        return _step(demand, present, point, config)
+        return _advance(demand, point, _direction(demand, point, config, False), config, False)
 
-    return lax.fori_loop(0, config.iterations, iteration, _start(demand, present))
+    return lax.fori_loop(0, config.iterations, iteration, _start(demand))
+
+
+def solve_at_prices(demand: Demand, band_price: Array, server_price: Array, config: SolverConfig) -> Iterate:
+    """Each user's best shares, for itself, when band and server have prices per share (both above zero, [...])."""
+    uplink_s = demand.uplink_price * demand.uplink_s / jnp.log1p(demand.snr)
+    start = _start(
+        demand,
+        band_share=jnp.clip(jnp.sqrt(uplink_s / band_price), 1e-6, 0.9),
+        server_share=jnp.clip(jnp.sqrt(demand.delay_price * demand.server_s / server_price), 1e-6, 0.9),
+    )
+    start = start.replace(band_price=band_price, server_price=server_price)
+
+    def iteration(_: int, point: Iterate) -> Iterate:
+        return _advance(demand, point, _direction(demand, point, config, True), config, True)
+
+    return lax.fori_loop(0, config.iterations, iteration, start)
 
 
 def shares(demand: Demand, point: Iterate) -> tuple[Array, Array, Array]:
@@ -116,8 +133,8 @@ def refine(demand: Demand, point: Iterate, config: SolverConfig) -> Iterate:
     At a solution the derivative of one Newton step with the matrix and the starting point held fixed is the
     implicit derivative of the solution: the step's right-hand side is the optimality system's residual.
     """
-    point = lax.stop_gradient(point)
-    return _step(demand, present_stages(demand), point, config)
+    step = _direction(demand, lax.stop_gradient(point), config, False)
+    return jax.tree.map(lambda value, change: lax.stop_gradient(value) + change, point, step)
 
 
 def lagrangian(demand: Demand, point: Iterate) -> Array:
@@ -167,9 +184,13 @@ def log_times(demand: Demand, x: tuple[Array, ...]) -> tuple[tuple[Array, ...], 
     return g, h, (1.0 - h) * (ratio / (1.0 + ratio) - h)
 
 
-def _start(demand: Demand, present: tuple[Array, Array, Array]) -> Iterate:
-    """Square-root shares, re-weighted once towards each user's slowest stage, on the central path."""
-    energy = jnp.maximum(2.0 * demand.device_energy, 1e-30)
+def _start(demand: Demand, band_share: Array | None = None, server_share: Array | None = None) -> Iterate:
+    """Square-root shares, re-weighted once towards each user's slowest stage, on the central path.
+
+    Given shares are taken instead.
+    """
+    present = present_stages(demand)
+    tiny = float(jnp.finfo(demand.rate.dtype).tiny)
 
     def share(weight: Array, here: Array) -> Array:
         root = jnp.where(here, jnp.sqrt(weight), 0.0)
@@ -182,11 +203,16 @@ def _start(demand: Demand, present: tuple[Array, Array, Array]) -> Iterate:
     extra = (0.0, 0.0, 0.0)
     for _ in range(2):
         weights = tuple((price + more) * s for price, more, s in zip(prices, extra, work, strict=True))
-        device = jnp.clip(jnp.cbrt(weights[0] / energy), 1e-6, 0.9)
+        # Device and server also weigh delay against energy: y³ = weight / (2 energy).
+        device, server = (
+            jnp.cbrt(weight / jnp.maximum(2.0 * energy, tiny))
+            for weight, energy in ((weights[0], demand.device_energy), (weights[2], demand.server_energy))
+        )
+        part = 0.9 * share(weights[2], present[2]) if server_share is None else server_share
         x = (
-            jnp.where(present[0], jnp.log(device), -1.0),
-            jnp.log(jnp.maximum(share(weights[1], present[1]), 1e-12)),
-            jnp.log(0.9 * jnp.maximum(share(weights[2], present[2]), 1e-12)),
+            jnp.where(present[0], jnp.log(jnp.clip(device, 1e-6, 0.9)), -1.0),
+            jnp.log(jnp.maximum(share(weights[1], present[1]), 1e-12) if band_share is None else band_share),
+            jnp.log(jnp.maximum(jnp.where(present[2], jnp.minimum(part, server), 0.9), 1e-12)),
         )
         g, h, _ = log_times(demand, x)
         slowest = jnp.maximum(
@@ -196,7 +222,8 @@ def _start(demand: Demand, present: tuple[Array, Array, Array]) -> Iterate:
         t = slowest + 0.5
         load = demand.rate * jnp.exp(t)
         knee = jnp.broadcast_to(demand.knee, load.shape)
-        r = 0.5 * (load + knee - jnp.sqrt((load - knee) ** 2 + 0.04 * load * knee))
+        # The smaller root of (load - r)(knee - r) = load knee / 100, without cancellation.
+        r = 1.98 * load * knee / (load + knee + jnp.sqrt((load - knee) ** 2 + 0.04 * load * knee))
         slope = demand.delay_price * waiting_slope(r)
         extra = tuple(jnp.where(gi >= slowest, slope, 0.0) for gi in g)
 
@@ -229,8 +256,9 @@ def _start(demand: Demand, present: tuple[Array, Array, Array]) -> Iterate:
     )
 
 
-def _step(demand: Demand, present: tuple[Array, Array, Array], point: Iterate, config: SolverConfig) -> Iterate:
-    """One Newton step towards the central path."""
+def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_prices: bool) -> Iterate:
+    """The full Newton step towards the central path."""
+    present = present_stages(demand)
     dtype = point.t.dtype
     eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
     x, t, slack, z = point.x, point.t, point.slack, point.z
@@ -270,6 +298,7 @@ def _step(demand: Demand, present: tuple[Array, Array, Array], point: Iterate, c
     )
     curvature = tuple(jnp.where(here, ci, 1.0) for ci, here in zip(curvature, present, strict=True))
     c = tuple(jnp.where(here, ci, 0.0) for ci, here in zip(c, present, strict=True))
+    curvature, w = lax.stop_gradient((curvature, w))  # the matrix; see `refine`
     a = tuple(ci + wi * hi**2 for ci, wi, hi in zip(curvature, w, slopes, strict=True))
 
     # The knee's pair, eliminated.
@@ -310,6 +339,8 @@ def _step(demand: Demand, present: tuple[Array, Array, Array], point: Iterate, c
     determinant = jnp.maximum(m22 * m33 - m23**2, tiny)
     band_price_step = (m33 * d2 - m23 * d3) / determinant
     server_price_step = (m22 * d3 - m23 * d2) / determinant
+    if fixed_prices:
+        band_price_step, server_price_step = jnp.zeros_like(d2), jnp.zeros_like(d3)
 
     # Back substitution.
     idle = stages == 0  # a user without any stage would sink for ever
@@ -333,44 +364,77 @@ def _step(demand: Demand, present: tuple[Array, Array, Array], point: Iterate, c
         server_target - point.server_slack * (point.server_price + server_price_step)
     ) / point.server_price
 
-    # Steps to the boundary, one for the primal and one for the dual variables of a problem.
+    return Iterate(
+        x=dx,
+        t=dt,
+        slack=dslack,
+        z=dz,
+        q=dq,
+        r=dr,
+        band_price=band_price_step,
+        server_price=server_price_step,
+        server_slack=server_slack_step,
+    )
+
+
+def _advance(demand: Demand, point: Iterate, step: Iterate, config: SolverConfig, fixed_prices: bool) -> Iterate:
+    """As far along a step as the interior allows, with one length for primal and one for dual variables."""
+    eps, tiny = float(jnp.finfo(point.t.dtype).eps), float(jnp.finfo(point.t.dtype).tiny)
+    load = demand.rate * jnp.exp(point.t)
+
     def room(value: Array, step: Array) -> Array:
         return jnp.where(step < 0, -config.to_boundary * value / jnp.minimum(step, -tiny), 1e30)
 
     def least(*rooms: Array) -> Array:
-        smallest = jnp.full_like(point.band_price, 1.0)
-        for one in rooms:
-            smallest = jnp.minimum(smallest, jnp.min(one, axis=0) if one.ndim > smallest.ndim else one)
-        return smallest
+        per_user = [one for one in rooms if one.ndim == load.ndim]
+        smallest = jnp.minimum(reduce(jnp.minimum, per_user), 1.0)
+        if fixed_prices:  # users do not meet, each has its own step
+            return smallest
+        return reduce(jnp.minimum, [one for one in rooms if one.ndim < load.ndim], jnp.min(smallest, axis=0))
 
     def cap(step: Array) -> Array:
         return config.max_log_step / jnp.maximum(jnp.abs(step), tiny)
 
     primal = least(
-        *(room(si, dsi) for si, dsi in zip(slack, dslack, strict=True)),
-        *(cap(dxi) for dxi in dx),
-        cap(dt),
-        room(gap_to_one, -dx[0]),
-        room(above, load * dt - dr),
-        room(below, -dr),
-        room(point.server_slack, server_slack_step),
+        *map(room, point.slack, step.slack),
+        *map(cap, step.x),
+        cap(step.t),
+        room(-point.x[0], -step.x[0]),
+        room(load - point.r, load * step.t - step.r),
+        room(demand.knee - point.r, -step.r),
+        room(point.server_slack, step.server_slack),
     )
     dual = least(
-        *(room(zi, dzi) for zi, dzi in zip(z, dz, strict=True)),
-        room(point.q, dq),
-        room(point.band_price, band_price_step),
-        room(point.server_price, server_price_step),
+        *map(room, point.z, step.z),
+        room(point.q, step.q),
+        room(point.band_price, step.band_price),
+        room(point.server_price, step.server_price),
     )
-    new_t = t + primal * dt
-    new_load = demand.rate * jnp.exp(new_t)
-    return Iterate(
-        x=tuple(xi + primal * dxi for xi, dxi in zip(x, dx, strict=True)),
-        t=new_t,
-        slack=tuple(si + primal * dsi for si, dsi in zip(slack, dslack, strict=True)),
-        z=tuple(zi + dual * dzi for zi, dzi in zip(z, dz, strict=True)),
-        q=point.q + dual * dq,
-        r=jnp.minimum(point.r + primal * dr, new_load * (1 - 1e-6)),
-        band_price=point.band_price + dual * band_price_step,
-        server_price=point.server_price + dual * server_price_step,
-        server_slack=point.server_slack + primal * server_slack_step,
+    length = Iterate(
+        x=(primal,) * 3,
+        t=primal,
+        slack=(primal,) * 3,
+        z=(dual,) * 3,
+        q=dual,
+        r=primal,
+        band_price=dual,
+        server_price=dual,
+        server_slack=primal,
     )
+    # A step that overflowed is not taken: the problem keeps its point.
+    sane = jnp.isfinite(step.band_price + step.server_price + jnp.sum(step.t, axis=0))
+
+    def move(value: Array, part: Array, change: Array) -> Array:
+        return jnp.where(sane, value + part * change, value)
+
+    moved = jax.tree.map(move, point, length, step)
+    # The load is exponential in t: a linear step may leave r beyond it, or rounding put it there.
+    limit = jnp.minimum(demand.rate * jnp.exp(moved.t), demand.knee) * (1.0 - 4.0 * eps)
+    moved = moved.replace(
+        r=jnp.minimum(moved.r, limit), slack=tuple(jnp.maximum(one, 0.01 * eps) for one in moved.slack)
+    )
+    if fixed_prices:
+        return moved.replace(
+            band_price=point.band_price, server_price=point.server_price, server_slack=point.server_slack
+        )
+    return moved
