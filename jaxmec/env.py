@@ -10,7 +10,7 @@ from flax import struct
 from jax import Array
 
 from jaxmec import channel, features, lyapunov, spaces, workload
-from jaxmec.allocation import SlotProblem, SolverConfig, allocate, evaluate
+from jaxmec.allocation import Allocation, Outcome, SlotProblem, SolverConfig, allocate, evaluate
 
 
 class EnvParams(struct.PyTreeNode):
@@ -131,6 +131,7 @@ class EdgeInferenceEnv:
             delay_s [N] mean end-to-end delay of a request; stable bool[N] whether every stage keeps up;
             device_energy_j [N] device and radio, in this slot; server_energy_j [];
             objective [] of the slot problem; duality_gap [] certified relative suboptimality of the shares;
+            user_cost [N] each user's part of the objective plus the rent of its shares at the slot's prices;
             bandwidth_price, server_price [] of the two shared budgets;
             cut int32[N] the cuts that ran; invalid_action bool[N] where they differ from `action`.
         """
@@ -168,6 +169,7 @@ class EdgeInferenceEnv:
             "server_energy_j": outcome.server_energy_j,
             "objective": allocation.objective,
             "duality_gap": allocation.duality_gap,
+            "user_cost": self._user_cost(problem, allocation, outcome),
             "bandwidth_price": allocation.bandwidth_price,
             "server_price": allocation.server_price,
             "cut": cut,
@@ -235,6 +237,17 @@ class EdgeInferenceEnv:
 
     def _observe(self, state: EnvState, params: EnvParams) -> Array:
         return features.observe(self.cut_problems(state, params), self.action_mask(state, params))
+
+    def _user_cost(self, problem: SlotProblem, allocation: Allocation, outcome: Outcome) -> Array:
+        requests = problem.slot_s * problem.arrival_rate_hz
+        server_energy_j = requests * problem.server_power_w * problem.server_work_s * allocation.server_share**2
+        return (
+            problem.delay_price * outcome.delay_s
+            + problem.energy_price * outcome.device_energy_j
+            + problem.server_energy_price * server_energy_j
+            + allocation.bandwidth_price * allocation.bandwidth_share
+            + allocation.server_price * allocation.server_share
+        )
 
     def _nearest_valid_cut(self, state: EnvState, action: Array, params: EnvParams) -> Array:
         distance = jnp.abs(jnp.arange(self.num_cuts) - action[:, None])

@@ -1,0 +1,37 @@
+"""Running mean and variance of observations, kept with the model."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+
+class Moments(struct.PyTreeNode):
+    """Mean and variance of every feature over all users and states seen."""
+
+    count: Array  # []
+    mean: Array  # [F]
+    variance: Array  # [F]
+
+
+def init(num_features: int) -> Moments:
+    """Nothing seen yet: normalising changes nothing."""
+    return Moments(jnp.zeros(()), jnp.zeros(num_features), jnp.ones(num_features))
+
+
+def update(moments: Moments, batch: Array) -> Moments:
+    """Add a batch [..., F]. Source: Chan, Golub and LeVeque, The American Statistician 37 (1983)."""
+    rows = batch.reshape(-1, batch.shape[-1])
+    number = jnp.asarray(rows.shape[0], moments.count.dtype)
+    mean, variance = jnp.mean(rows, axis=0), jnp.var(rows, axis=0)
+    total = moments.count + number
+    difference = mean - moments.mean
+    spread = moments.variance * moments.count + variance * number + difference**2 * moments.count * number / total
+    return Moments(total, moments.mean + difference * number / total, spread / total)
+
+
+def apply(moments: Moments, batch: Array) -> Array:
+    """Normalised batch [..., F]; features that never varied become zero, and outliers are limited to ±10."""
+    scale = jnp.sqrt(moments.variance + 1e-6)
+    return jnp.clip((batch - moments.mean) / scale, -10.0, 10.0)

@@ -1,0 +1,264 @@
+"""Proximal policy optimisation of the cuts, wholly inside one jitted scan.
+
+Source: Schulman et al., "Proximal Policy Optimization Algorithms", arXiv 1707.06347 (2017). Every user's choice is
+its own categorical with its own probability ratio, clipped by itself: with one joint ratio of ten users nearly
+every sample would be clipped. Users' rewards may differ (see `PPOConfig.reward`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array
+
+from jaxmec.agents import distribution, normalise
+from jaxmec.agents.advantage import gae
+from jaxmec.agents.networks import make_network, valid_cuts
+from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
+
+
+def _static(default: Any) -> Any:
+    return struct.field(pytree_node=False, default=default)
+
+
+class PPOConfig(struct.PyTreeNode):
+    """Hyperparameters. Floats are traced, so a sweep over them is one vmap; the rest are shapes and kinds.
+
+    `reward` is what a user is taught by:
+      "user_cost": -log of its own part of the objective plus the rent of its shares at the slot's prices;
+      "objective": -log of the slot objective, the same for all users;
+      "environment": the environment's reward, the same for all users.
+    """
+
+    learning_rate: float | Array = 1e-3
+    final_learning_rate: float | Array = 1e-5  # reached linearly with the last update
+    discount: float | Array = 0.0
+    trace_decay: float | Array = 0.95
+    clip: float | Array = 0.2
+    entropy_weight: float | Array = 3e-3  # falls linearly to zero
+    value_weight: float | Array = 0.5
+    max_grad_norm: float | Array = 0.5
+    total_steps: int = _static(4_000_000)
+    num_envs: int = _static(4096)
+    num_steps: int = _static(4)  # per environment and update
+    num_epochs: int = _static(2)
+    num_minibatches: int = _static(8)
+    network: str = _static("set")  # or "mlp"
+    width: int = _static(48)
+    reward: str = _static("user_cost")
+
+    @property
+    def num_updates(self) -> int:
+        """Updates of the whole run, at least one."""
+        return max(self.total_steps // (self.num_envs * self.num_steps), 1)
+
+
+class Learner(struct.PyTreeNode):
+    """Everything that training carries from one update to the next."""
+
+    params: Any  # of the network
+    optimiser: Any
+    moments: normalise.Moments
+    env_state: EnvState  # [num_envs, ...]
+    observation: Array  # [num_envs, N, F]
+    key: Array
+    updates: Array  # int32[]
+
+
+class Result(struct.PyTreeNode):
+    """A finished run."""
+
+    learner: Learner
+    metrics: dict[str, Array]  # name -> [num_updates]
+
+
+class Batch(struct.PyTreeNode):
+    """A rollout; leaves [T, num_envs, N, ...]."""
+
+    observation: Array
+    mask: Array
+    action: Array
+    log_prob: Array
+    value: Array
+    advantage: Array
+
+
+def check(config: PPOConfig) -> None:
+    """Sizes and kinds, before anything is traced.
+
+    Raises:
+      ValueError: naming the field, its value and what is allowed.
+    """
+    for name in ("total_steps", "num_envs", "num_steps", "num_epochs", "num_minibatches", "width"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name}: got {getattr(config, name)}; allowed is at least 1")
+    if config.num_envs * config.num_steps % config.num_minibatches:
+        raise ValueError(
+            f"num_minibatches: got {config.num_minibatches}; allowed is a divisor of num_envs * num_steps = "
+            f"{config.num_envs * config.num_steps}"
+        )
+    for name, allowed in (("network", ("set", "mlp")), ("reward", ("user_cost", "objective", "environment"))):
+        if getattr(config, name) not in allowed:
+            raise ValueError(f"{name}: got {getattr(config, name)!r}; allowed are {', '.join(allowed)}")
+
+
+def make_train(env: EdgeInferenceEnv, config: PPOConfig) -> Callable[[Array, EnvParams], Result]:
+    """A whole training run as one pure function: train(key, params), to be jitted and vmapped at will.
+
+    Raises:
+      ValueError: for a configuration that cannot run.
+    """
+    check(config)
+
+    def train(key: Array, params: EnvParams) -> Result:
+        learner, metrics = run_updates(env, config, init(env, config, key, params), params, config.num_updates)
+        return Result(learner, metrics)
+
+    return train
+
+
+def init(env: EdgeInferenceEnv, config: PPOConfig, key: Array, params: EnvParams) -> Learner:
+    """A fresh network among fresh episodes."""
+    key, key_net, key_env = jax.random.split(key, 3)
+    observation, env_state = jax.vmap(env.reset, (0, None))(jax.random.split(key_env, config.num_envs), params)
+    moments = normalise.update(normalise.init(observation.shape[-1]), observation)
+    network = make_network(config.network, env.num_cuts, config.width)
+    weights = network.init(key_net, observation[0], valid_cuts(observation[0], env.num_cuts))
+    return Learner(
+        params=weights,
+        optimiser=_optimiser(config).init(weights),
+        moments=moments,
+        env_state=env_state,
+        observation=observation,
+        key=key,
+        updates=jnp.zeros((), jnp.int32),
+    )
+
+
+def run_updates(
+    env: EdgeInferenceEnv, config: PPOConfig, learner: Learner, params: EnvParams, num_updates: int
+) -> tuple[Learner, dict[str, Array]]:
+    """Some updates in one scan; metrics are [num_updates]. Two calls of n are one call of 2 n."""
+    return jax.lax.scan(lambda one, _: _update(env, config, one, params), learner, None, length=num_updates)
+
+
+def _optimiser(config: PPOConfig) -> optax.GradientTransformation:
+    return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=1e-5))
+
+
+def _update(
+    env: EdgeInferenceEnv, config: PPOConfig, learner: Learner, params: EnvParams
+) -> tuple[Learner, dict[str, Array]]:
+    network = make_network(config.network, env.num_cuts, config.width)
+    key, key_rollout, key_epochs = jax.random.split(learner.key, 3)
+    env_state, observation, batch, seen, metrics = _rollout(env, config, network, learner, params, key_rollout)
+
+    size = config.num_envs * config.num_steps
+    flat = jax.tree.map(lambda leaf: leaf.reshape(size, *leaf.shape[2:]), batch)
+    done = learner.updates / config.num_updates
+    rate = config.learning_rate + done * (config.final_learning_rate - config.learning_rate)
+    loss = partial(_loss, network, config, (1.0 - done) * config.entropy_weight)
+
+    def minibatch(carry: tuple[Any, Any], rows: Array) -> tuple[tuple[Any, Any], dict[str, Array]]:
+        weights, optimiser = carry
+        part = jax.tree.map(lambda leaf: leaf[rows], flat)
+        gradient, losses = jax.grad(loss, has_aux=True)(weights, part)
+        step, optimiser = _optimiser(config).update(gradient, optimiser)
+        weights = jax.tree.map(lambda w, s: w - rate * s, weights, step)
+        return (weights, optimiser), losses
+
+    def epoch(carry: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], dict[str, Array]]:
+        rows = jax.random.permutation(key, size).reshape(config.num_minibatches, -1)
+        return jax.lax.scan(minibatch, carry, rows)
+
+    (weights, optimiser), losses = jax.lax.scan(
+        epoch, (learner.params, learner.optimiser), jax.random.split(key_epochs, config.num_epochs)
+    )
+    metrics |= jax.tree.map(jnp.mean, losses) | {"learning_rate": rate}
+    learner = Learner(
+        params=weights,
+        optimiser=optimiser,
+        moments=normalise.update(learner.moments, seen),
+        env_state=env_state,
+        observation=observation,
+        key=key,
+        updates=learner.updates + 1,
+    )
+    return learner, metrics
+
+
+def _rollout(
+    env: EdgeInferenceEnv, config: PPOConfig, network: Any, learner: Learner, params: EnvParams, key: Array
+) -> tuple[EnvState, Array, Batch, Array, dict[str, Array]]:
+    def act(observation: Array) -> tuple[Array, Array, Array, Array]:
+        scaled = normalise.apply(learner.moments, observation)
+        mask = valid_cuts(observation, env.num_cuts)
+        return scaled, mask, *network.apply(learner.params, scaled, mask)
+
+    def step(carry: tuple[EnvState, Array], key: Array):
+        env_state, observation = carry
+        key_action, key_env = jax.random.split(key)
+        scaled, mask, logits, value = act(observation)
+        action = distribution.sample(key_action, logits)
+        keys = jax.random.split(key_env, config.num_envs)
+        after = jax.vmap(env.step, (0, 0, 0, None))(keys, env_state, action, params)
+        next_observation, next_state, reward, terminated, truncated, info = after
+        # Without a discount nobody asks what the reached state is worth.
+        value_tp1 = jax.lax.cond(
+            config.discount > 0, lambda: act(info["final_observation"])[3], lambda: jnp.zeros_like(value)
+        )
+        taught = {
+            "user_cost": lambda: -jnp.log(info["user_cost"]),
+            "objective": lambda: jnp.broadcast_to(-jnp.log(info["objective"])[:, None], value.shape),
+            "environment": lambda: jnp.broadcast_to(reward[:, None], value.shape),
+        }[config.reward]()
+        budget_j = jax.vmap(env.device_budget_j, (0, None))(env_state, params)
+        metrics = {
+            "reward": jnp.mean(reward),
+            "objective": jnp.mean(info["objective"]),
+            "log_objective": jnp.mean(jnp.log(info["objective"])),
+            "delay_s": jnp.mean(info["delay_s"]),
+            "device_energy": jnp.mean(info["device_energy_j"] / budget_j),
+            "server_energy": jnp.mean(info["server_energy_j"] / params.server_budget_j),
+            "stable": jnp.mean(info["stable"]),
+        }
+        kept = (scaled, mask, action, distribution.log_prob(logits, action), value)
+        future = (taught, value_tp1, terminated[:, None], truncated[:, None])
+        return (next_state, next_observation), (kept, future, observation, metrics)
+
+    carry = (learner.env_state, learner.observation)
+    (env_state, observation), (kept, future, seen, metrics) = jax.lax.scan(
+        step, carry, jax.random.split(key, config.num_steps)
+    )
+    taught, value_tp1, terminated, truncated = future
+    advantage = gae(taught, kept[4], value_tp1, terminated, truncated, config.discount, config.trace_decay)
+    return env_state, observation, Batch(*kept, advantage), seen, jax.tree.map(jnp.mean, metrics)
+
+
+def _loss(
+    network: Any, config: PPOConfig, entropy_weight: Array, weights: Any, batch: Batch
+) -> tuple[Array, dict[str, Array]]:
+    logits, value = network.apply(weights, batch.observation, batch.mask)
+    ratio = jnp.exp(distribution.log_prob(logits, batch.action) - batch.log_prob)
+    advantage = (batch.advantage - jnp.mean(batch.advantage)) / (jnp.std(batch.advantage) + 1e-8)
+    policy_loss = -jnp.mean(clipped_gain(ratio, advantage, config.clip))
+    value_loss = 0.5 * jnp.mean((value - batch.value - batch.advantage) ** 2)
+    entropy = jnp.mean(distribution.entropy(logits))
+    losses = {
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "clipped": jnp.mean(jnp.abs(ratio - 1.0) > config.clip),
+    }
+    return policy_loss + config.value_weight * value_loss - entropy_weight * entropy, losses
+
+
+def clipped_gain(ratio: Array, advantage: Array, clip: Array | float) -> Array:
+    """PPO's surrogate, min(r A, clip(r, 1 - ε, 1 + ε) A), element by element: one per user."""
+    return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
