@@ -119,7 +119,7 @@ class EdgeInferenceEnv:
             device_queue=jnp.zeros(shape),
             server_queue=jnp.zeros(()),
         )
-        return self._observe(state, params), state
+        return self.observe(state, params), state
 
     def step_env(
         self, key: Array, state: EnvState, action: Array, params: EnvParams
@@ -175,7 +175,7 @@ class EdgeInferenceEnv:
             "cut": cut,
             "invalid_action": cut != action,
         }
-        return self._observe(next_state, params), next_state, reward, jnp.asarray(False), info
+        return self.observe(next_state, params), next_state, reward, jnp.asarray(False), info
 
     def slot_problem(self, state: EnvState, action: Array, params: EnvParams) -> SlotProblem:
         """The slot problem of the given valid cuts int32[N]: every leaf of a user is [N]."""
@@ -235,7 +235,8 @@ class EdgeInferenceEnv:
         """[N] energy budget of every user's device and radio, J per slot."""
         return jnp.take_along_axis(params.device_budget_j, state.device[:, None], axis=-1)[:, 0]
 
-    def _observe(self, state: EnvState, params: EnvParams) -> Array:
+    def observe(self, state: EnvState, params: EnvParams) -> Array:
+        """The observation of a state: float32[N, F]."""
         return features.observe(self.cut_problems(state, params), self.action_mask(state, params))
 
     def _user_cost(self, problem: SlotProblem, allocation: Allocation, outcome: Outcome) -> Array:
@@ -250,6 +251,6 @@ class EdgeInferenceEnv:
         )
 
     def _nearest_valid_cut(self, state: EnvState, action: Array, params: EnvParams) -> Array:
-        distance = jnp.abs(jnp.arange(self.num_cuts) - action[:, None])
+        distance = jnp.abs(jnp.arange(self.num_cuts)[None, :] - action[:, None])
         valid = self.action_mask(state, params)
         return jnp.argmin(jnp.where(valid, distance, jnp.iinfo(jnp.int32).max), axis=-1).astype(action.dtype)

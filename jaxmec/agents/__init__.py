@@ -1,5 +1,6 @@
-"""The learner: Flax actor-critics, PPO, and policies from finished runs."""
+"""The learner: Flax actor-critics, PPO, and the policies of finished runs."""
 
 from jaxmec.agents.ppo import PPOConfig, make_train
+from jaxmec.agents.run import RunConfig, load_config, load_policy
 
-__all__ = ["PPOConfig", "make_train"]
+__all__ = ["PPOConfig", "RunConfig", "load_config", "load_policy", "make_train"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -34,24 +34,26 @@ class PPOConfig(struct.PyTreeNode):
       "user_cost": -log of its own part of the objective plus the rent of its shares at the slot's prices;
       "objective": -log of the slot objective, the same for all users;
       "environment": the environment's reward, the same for all users.
+
+    The field "network" is "set" or "mlp", see `jaxmec.agents.networks`.
     """
 
-    learning_rate: float | Array = 1e-3
-    final_learning_rate: float | Array = 1e-5  # reached linearly with the last update
-    discount: float | Array = 0.0
-    trace_decay: float | Array = 0.95
-    clip: float | Array = 0.2
-    entropy_weight: float | Array = 3e-3  # falls linearly to zero
-    value_weight: float | Array = 0.5
-    max_grad_norm: float | Array = 0.5
-    total_steps: int = _static(4_000_000)
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-5  # reached linearly with the last update
+    discount: float = 0.0
+    trace_decay: float = 0.95
+    clip: float = 0.2
+    entropy_weight: float = 3e-3  # falls linearly to zero
+    value_weight: float = 0.5
+    max_grad_norm: float = 0.5
+    total_steps: int = _static(1_600_000)
     num_envs: int = _static(4096)
     num_steps: int = _static(4)  # per environment and update
     num_epochs: int = _static(2)
     num_minibatches: int = _static(8)
-    network: str = _static("set")  # or "mlp"
+    network: Literal["set", "mlp"] = _static("set")
     width: int = _static(48)
-    reward: str = _static("user_cost")
+    reward: Literal["user_cost", "objective", "environment"] = _static("user_cost")
 
     @property
     def num_updates(self) -> int:
@@ -103,7 +105,8 @@ def check(config: PPOConfig) -> None:
             f"num_minibatches: got {config.num_minibatches}; allowed is a divisor of num_envs * num_steps = "
             f"{config.num_envs * config.num_steps}"
         )
-    for name, allowed in (("network", ("set", "mlp")), ("reward", ("user_cost", "objective", "environment"))):
+    for name in ("network", "reward"):
+        allowed = get_args(get_type_hints(PPOConfig)[name])
         if getattr(config, name) not in allowed:
             raise ValueError(f"{name}: got {getattr(config, name)!r}; allowed are {', '.join(allowed)}")
 

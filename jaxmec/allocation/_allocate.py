@@ -59,8 +59,8 @@ def allocate(problem: SlotProblem, config: SolverConfig = SolverConfig()) -> All
         device_share=device,
         bandwidth_share=band,
         server_share=server,
-        bandwidth_price=point.band_price,
-        server_price=jnp.where(jnp.any(problem.server_work_s > 0), point.server_price, 0.0),
+        bandwidth_price=point.band_price[0],
+        server_price=jnp.where(jnp.any(problem.server_work_s > 0), point.server_price[0], 0.0),
         objective=total,
         duality_gap=jax.lax.stop_gradient(jnp.maximum(exact - bound, 0.0) / jnp.maximum(exact, tiny)),
     )
@@ -90,7 +90,7 @@ def _solve_batched(config: SolverConfig):
     @jax.custom_batching.custom_vmap
     def run(demand: Demand) -> tuple[Iterate, Array, Array]:
         point = _solver.solve(demand, config)
-        bound = jnp.sum(user_bounds(demand, point), axis=0) - point.band_price - point.server_price
+        bound = jnp.sum(user_bounds(demand, point), axis=0) - point.band_price[0] - point.server_price[0]
         return point, bound, _solver.lagrangian(demand, point)
 
     @run.def_vmap

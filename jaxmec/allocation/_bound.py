@@ -56,9 +56,8 @@ def cut_costs(
     problem = SlotProblem(**{name: flat(leaf) if leaf.ndim else leaf for name, leaf in leaves.items()})
     demand = _solver.to_demand(problem)
     tiny = jnp.finfo(demand.rate.dtype).tiny
-    point = _solver.solve_at_prices(
-        demand, jnp.maximum(bandwidth_price, tiny), jnp.maximum(server_price, tiny), config
-    )
+    prices = (jnp.maximum(price, tiny)[None] for price in (bandwidth_price, server_price))
+    point = _solver.solve_at_prices(demand, *prices, config)
     return user_bounds(demand, point).reshape(shape)
 
 

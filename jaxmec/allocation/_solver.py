@@ -44,7 +44,7 @@ class SolverConfig:
 
 
 class Demand(struct.PyTreeNode):
-    """A slot problem as the solver sees it; user leaves [N, ...], shared leaves [...], any batch behind."""
+    """A slot problem as the solver sees it; user leaves [N, ...], shared leaves [1, ...], any batch behind."""
 
     device_s: Array
     uplink_s: Array  # bits over band times ln 2: uplink time is uplink_s / (y log1p(snr / y))
@@ -86,7 +86,7 @@ def to_demand(problem: SlotProblem) -> Demand:
         uplink_price=problem.delay_price + device_price * problem.tx_power_w,
         device_energy=device_price * problem.device_power_w * problem.device_work_s,
         server_energy=problem.server_energy_price * problem.server_power_w * requests * problem.server_work_s,
-        knee=problem.knee,
+        knee=jnp.expand_dims(problem.knee, 0),
     )
 
 
@@ -100,7 +100,7 @@ def solve(demand: Demand, config: SolverConfig) -> Iterate:
 
 
 def solve_at_prices(demand: Demand, band_price: Array, server_price: Array, config: SolverConfig) -> Iterate:
-    """Each user's best shares, for itself, when band and server have prices per share (both above zero, [...])."""
+    """Each user's best shares for itself when band and server have prices per share (above zero, [1, ...])."""
     uplink_s = demand.uplink_price * demand.uplink_s / jnp.log1p(demand.snr)
     start = _start(
         demand,
@@ -121,7 +121,7 @@ def shares(demand: Demand, point: Iterate) -> tuple[Array, Array, Array]:
     device = jnp.where(here[0], jnp.minimum(jnp.exp(point.x[0]), 1.0), 0.0)
     band = jnp.where(here[1], jnp.exp(point.x[1]), 0.0)
     server = jnp.where(here[2], jnp.exp(point.x[2]), 0.0)
-    band_total, server_total = jnp.sum(band, axis=0), jnp.sum(server, axis=0)
+    band_total, server_total = jnp.sum(band, axis=0, keepdims=True), jnp.sum(server, axis=0, keepdims=True)
     band = band / jnp.where(band_total > 0, band_total, 1.0)
     server = server / jnp.maximum(server_total, 1.0)
     return device, band, server
@@ -194,7 +194,7 @@ def _start(demand: Demand, band_share: Array | None = None, server_share: Array 
 
     def share(weight: Array, here: Array) -> Array:
         root = jnp.where(here, jnp.sqrt(weight), 0.0)
-        total = jnp.sum(root, axis=0)
+        total = jnp.sum(root, axis=0, keepdims=True)
         return jnp.where(here, root / jnp.where(total > 0, total, 1.0), 1.0)
 
     num_users = demand.rate.shape[0]
@@ -246,13 +246,13 @@ def _start(demand: Demand, band_share: Array | None = None, server_share: Array 
         z=z,
         q=jnp.where(present[0], weight / -x[0], 0.0),
         r=r,
-        band_price=jnp.sum(uplink_pull, axis=0),
+        band_price=jnp.sum(uplink_pull, axis=0, keepdims=True),
         server_price=jnp.where(
-            jnp.any(present[2], axis=0),
-            jnp.maximum(jnp.sum(server_pull, axis=0), jnp.sum(server_push, axis=0)),
+            jnp.any(present[2], axis=0, keepdims=True),
+            jnp.maximum(jnp.sum(server_pull, axis=0, keepdims=True), jnp.sum(server_push, axis=0, keepdims=True)),
             1.0,
         ),
-        server_slack=1.0 - 0.999 * jnp.sum(server_share, axis=0),
+        server_slack=1.0 - 0.999 * jnp.sum(server_share, axis=0, keepdims=True),
     )
 
 
@@ -320,20 +320,25 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
 
     # The two prices.
     right = tuple(ci + hi * ei for ci, hi, ei in zip(c, slopes, e, strict=True))
-    m22 = jnp.sum(y[1] ** 2 / a[1] + band_t**2 / a_t, axis=0)
-    m23 = jnp.sum(band_t * server_t / a_t, axis=0)
+    m22 = jnp.sum(y[1] ** 2 / a[1] + band_t**2 / a_t, axis=0, keepdims=True)
+    m23 = jnp.sum(band_t * server_t / a_t, axis=0, keepdims=True)
     server_target = jnp.maximum(
         config.centring * point.server_price * point.server_slack,
-        eps * (jnp.sum(demand.delay_price * times[2], axis=0) + tiny / eps),
+        eps * (jnp.sum(demand.delay_price * times[2], axis=0, keepdims=True) + tiny / eps),
     )
-    m33 = jnp.sum(y[2] ** 2 / a[2] + server_t**2 / a_t, axis=0) + point.server_slack / point.server_price
-    anyone = jnp.any(present[1], axis=0)
-    d2 = jnp.sum(y[1] * right[1] / a[1] - band_t * c_t / a_t, axis=0) - (1.0 - jnp.sum(y[1], axis=0))
+    m33 = (
+        jnp.sum(y[2] ** 2 / a[2] + server_t**2 / a_t, axis=0, keepdims=True)
+        + point.server_slack / point.server_price
+    )
+    anyone = jnp.any(present[1], axis=0, keepdims=True)
+    d2 = jnp.sum(y[1] * right[1] / a[1] - band_t * c_t / a_t, axis=0, keepdims=True) - (
+        1.0 - jnp.sum(y[1], axis=0, keepdims=True)
+    )
     d2 = jnp.where(anyone, d2, 0.0)
     m22 = jnp.where(anyone, m22, 1.0)
     d3 = (
-        jnp.sum(y[2] * right[2] / a[2] - server_t * c_t / a_t, axis=0)
-        - (1.0 - jnp.sum(y[2], axis=0))
+        jnp.sum(y[2] * right[2] / a[2] - server_t * c_t / a_t, axis=0, keepdims=True)
+        - (1.0 - jnp.sum(y[2], axis=0, keepdims=True))
         + server_target / point.server_price
     )
     determinant = jnp.maximum(m22 * m33 - m23**2, tiny)
@@ -385,31 +390,29 @@ def _advance(demand: Demand, point: Iterate, step: Iterate, config: SolverConfig
     def room(value: Array, step: Array) -> Array:
         return jnp.where(step < 0, -config.to_boundary * value / jnp.minimum(step, -tiny), 1e30)
 
-    def least(*rooms: Array) -> Array:
-        per_user = [one for one in rooms if one.ndim == load.ndim]
-        smallest = jnp.minimum(reduce(jnp.minimum, per_user), 1.0)
-        if fixed_prices:  # users do not meet, each has its own step
-            return smallest
-        return reduce(jnp.minimum, [one for one in rooms if one.ndim < load.ndim], jnp.min(smallest, axis=0))
-
     def cap(step: Array) -> Array:
         return config.max_log_step / jnp.maximum(jnp.abs(step), tiny)
 
-    primal = least(
+    primal_rooms = [
         *map(room, point.slack, step.slack),
         *map(cap, step.x),
         cap(step.t),
         room(-point.x[0], -step.x[0]),
         room(load - point.r, load * step.t - step.r),
         room(demand.knee - point.r, -step.r),
-        room(point.server_slack, step.server_slack),
-    )
-    dual = least(
-        *map(room, point.z, step.z),
-        room(point.q, step.q),
-        room(point.band_price, step.band_price),
-        room(point.server_price, step.server_price),
-    )
+    ]
+    dual_rooms = [*map(room, point.z, step.z), room(point.q, step.q)]
+    primal, dual = (jnp.minimum(reduce(jnp.minimum, rooms), 1.0) for rooms in (primal_rooms, dual_rooms))
+    if not fixed_prices:  # else users do not meet, and each has its own step
+        primal = jnp.minimum(jnp.min(primal, axis=0, keepdims=True), room(point.server_slack, step.server_slack))
+        dual = reduce(
+            jnp.minimum,
+            (
+                jnp.min(dual, axis=0, keepdims=True),
+                room(point.band_price, step.band_price),
+                room(point.server_price, step.server_price),
+            ),
+        )
     length = Iterate(
         x=(primal,) * 3,
         t=primal,
@@ -422,7 +425,7 @@ def _advance(demand: Demand, point: Iterate, step: Iterate, config: SolverConfig
         server_slack=primal,
     )
     # A step that overflowed is not taken: the problem keeps its point.
-    sane = jnp.isfinite(step.band_price + step.server_price + jnp.sum(step.t, axis=0))
+    sane = jnp.isfinite(step.t) if fixed_prices else jnp.isfinite(jnp.sum(step.t, axis=0, keepdims=True))
 
     def move(value: Array, part: Array, change: Array) -> Array:
         return jnp.where(sane, value + part * change, value)

@@ -28,7 +28,9 @@ _MAKERS: dict[str, Callable[[EdgeInferenceEnv], Policy]] = {
     "exhaustive": exhaustive,
 }
 
-__all__ = ["Policy", "make_policy", "policy_names"]
+BASELINES = ("local_only", "edge_only", "random", "greedy", "best_response")  # what a learned policy stands beside
+
+__all__ = ["BASELINES", "Policy", "make_policy", "policy_names"]
 
 
 def policy_names() -> tuple[str, ...]:
