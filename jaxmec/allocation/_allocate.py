@@ -90,7 +90,8 @@ def _solve_batched(config: SolverConfig):
     @jax.custom_batching.custom_vmap
     def run(demand: Demand) -> tuple[Iterate, Array, Array]:
         point = _solver.solve(demand, config)
-        bound = jnp.sum(user_bounds(demand, point), axis=0) - point.band_price[0] - point.server_price[0]
+        rent = point.band_price[0] + jnp.where(jnp.any(demand.server_s > 0, axis=0), point.server_price[0], 0.0)
+        bound = jnp.sum(user_bounds(demand, point), axis=0) - rent
         return point, bound, _solver.lagrangian(demand, point)
 
     @run.def_vmap

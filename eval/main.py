@@ -1,0 +1,74 @@
+"""Compare policies: tables, CSV files and figures.
+
+python eval/main.py --run runs/coinfer10-seed0
+python eval/main.py --scenario coinfer4 --policies greedy best_response exhaustive
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import figures
+import tyro
+from rich.console import Console
+
+import jaxmec
+from jaxmec.agents import load_config, load_policy
+from jaxmec.evaluation import EvaluationConfig, evaluate_policies
+from jaxmec.policies import BASELINES, make_policy
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Compare policies on held-out episodes of one scenario."""
+
+    run: Path | None = None
+    """Folder of a training run: its policy joins as "learned", and its scenario is the default."""
+    scenario: str | None = None
+    """Name or YAML file; coinfer10 without a run."""
+    policies: tuple[str, ...] = BASELINES
+    """Rules and searches to compare."""
+    num_envs: int = EvaluationConfig.num_envs
+    """Episodes, each with its own population."""
+    num_slots: int | None = None
+    """Slots per episode; the scenario's own if absent."""
+    seed: int = EvaluationConfig.seed
+    """Of the held-out episodes."""
+    reference: str = EvaluationConfig.reference
+    """The policy at whose states objectives are compared, and with whose."""
+    out: Path | None = None
+    """Where CSV files and figures go; RUN/evaluation, or runs/evaluation-SCENARIO without a run."""
+
+
+def main(flags: Flags) -> int:
+    """Run the command; returns the exit status."""
+    console = Console()
+    try:
+        scenario = flags.scenario or (load_config(flags.run).scenario if flags.run else "coinfer10")
+        env, params = jaxmec.make(scenario)
+        policies = {name: make_policy(name, env) for name in flags.policies}
+        if flags.run:
+            policies["learned"] = load_policy(flags.run, env)
+        folder = flags.out or (
+            flags.run / "evaluation" if flags.run else Path("runs") / f"evaluation-{Path(scenario).stem}"
+        )
+        config = EvaluationConfig(
+            num_envs=flags.num_envs, num_slots=flags.num_slots, seed=flags.seed, reference=flags.reference
+        )
+        report = evaluate_policies(env, params, policies, config)
+        report.save(folder)
+    except (ValueError, OSError) as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False)
+        return 2
+    for table in report.tables():
+        console.print(table)
+    shown = "learned" if flags.run else flags.reference
+    files = figures.save_all(folder, report.long_run, list(env.network_names), list(env.device_names), shown)
+    console.print(f"written to {folder}: long_run.csv, same_states.csv, {', '.join(file.name for file in files)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Flags)))
