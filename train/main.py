@@ -106,8 +106,7 @@ def _train(
     """Train to the end, or until a signal; returns whether the end was reached."""
     started = time.perf_counter()
     learner = jax.jit(lambda key: ppo.init(env, config.ppo, key, params))(jax.random.key(config.seed))
-    update = jax.jit(lambda learner: ppo.run_updates(env, config.ppo, learner, params, 1))
-    update = update.lower(learner).compile()
+    update = jax.jit(lambda learner: ppo.run_updates(env, config.ppo, learner, params, 1)).lower(learner).compile()
     console.print(f"compiled in {time.perf_counter() - started:.1f} s")
     if flags.resume:
         learner = restore_checkpoint(folder, learner) or learner

@@ -239,9 +239,11 @@ def _rollout(
     (env_state, observation), (kept, future, seen, metrics) = jax.lax.scan(
         step, carry, jax.random.split(key, config.num_steps)
     )
+    scaled, mask, action, log_prob, value = kept
     taught, value_tp1, terminated, truncated = future
-    advantage = gae(taught, kept[4], value_tp1, terminated, truncated, config.discount, config.trace_decay)
-    return env_state, observation, Batch(*kept, advantage), seen, jax.tree.map(jnp.mean, metrics)
+    advantage = gae(taught, value, value_tp1, terminated, truncated, config.discount, config.trace_decay)
+    batch = Batch(scaled, mask, action, log_prob, value, advantage)
+    return env_state, observation, batch, seen, jax.tree.map(jnp.mean, metrics)
 
 
 def _loss(

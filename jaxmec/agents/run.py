@@ -29,6 +29,7 @@ from jaxmec.agents.networks import make_network, valid_cuts
 from jaxmec.agents.ppo import Learner, PPOConfig
 from jaxmec.config import build, read_yaml
 from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
+from jaxmec.features import observation_size
 
 KEPT_CHECKPOINTS = 3
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -108,10 +109,9 @@ def load_policy(folder: str | Path, env: EdgeInferenceEnv) -> Callable[[Array, E
     folder = Path(folder)
     config = load_config(folder).ppo
     network = make_network(config.network, env.num_cuts, config.width)
-    space = env.observation_space(env.default_params)
-    observation = jnp.zeros(space.shape, space.dtype)
+    observation = jnp.zeros((env.num_users, observation_size(env.num_cuts)), jnp.float32)
     weights = jax.eval_shape(network.init, jax.random.key(0), observation, valid_cuts(observation, env.num_cuts))
-    like = {"params": weights, "moments": normalise.init(space.shape[-1])}
+    like = {"params": weights, "moments": normalise.init(observation.shape[-1])}
     stored = _read(folder / "policy.msgpack", like)
     for (path, wanted), found in zip(jax.tree.leaves_with_path(like), jax.tree.leaves(stored), strict=True):
         if wanted.shape != found.shape:

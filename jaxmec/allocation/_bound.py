@@ -56,8 +56,8 @@ def cut_costs(
     problem = SlotProblem(**{name: flat(leaf) if leaf.ndim else leaf for name, leaf in leaves.items()})
     demand = _solver.to_demand(problem)
     tiny = jnp.finfo(demand.rate.dtype).tiny
-    prices = (jnp.maximum(price, tiny)[None] for price in (bandwidth_price, server_price))
-    point = _solver.solve_at_prices(demand, *prices, config)
+    band_price, server_price = (jnp.maximum(price, tiny)[None] for price in (bandwidth_price, server_price))
+    point = _solver.solve_at_prices(demand, band_price, server_price, config)
     return user_bounds(demand, point).reshape(shape)
 
 

@@ -61,10 +61,10 @@ class Demand(struct.PyTreeNode):
 class Iterate(struct.PyTreeNode):
     """A point of the interior."""
 
-    x: tuple[Array, Array, Array]
+    x: tuple[Array, ...]
     t: Array
-    slack: tuple[Array, Array, Array]
-    z: tuple[Array, Array, Array]
+    slack: tuple[Array, ...]
+    z: tuple[Array, ...]
     q: Array
     r: Array
     band_price: Array
@@ -115,7 +115,7 @@ def solve_at_prices(demand: Demand, band_price: Array, server_price: Array, conf
     return lax.fori_loop(0, config.iterations, iteration, start)
 
 
-def shares(demand: Demand, point: Iterate) -> tuple[Array, Array, Array]:
+def shares(demand: Demand, point: Iterate) -> tuple[Array, ...]:
     """Feasible shares, zero where a stage is skipped."""
     here = present_stages(demand)
     device = jnp.where(here[0], jnp.minimum(jnp.exp(point.x[0]), 1.0), 0.0)
@@ -155,10 +155,10 @@ def lagrangian(demand: Demand, point: Iterate) -> Array:
 
 def number_of_stages(demand: Demand) -> Array:
     """How many stages each user needs: [N, ...]."""
-    return sum(here.astype(demand.rate.dtype) for here in present_stages(demand))
+    return reduce(jnp.add, (here.astype(demand.rate.dtype) for here in present_stages(demand)))
 
 
-def present_stages(demand: Demand) -> tuple[Array, Array, Array]:
+def present_stages(demand: Demand) -> tuple[Array, ...]:
     """Which of device, uplink and server each user needs: bool[N, ...]."""
     return demand.device_s > 0, demand.uplink_s > 0, demand.server_s > 0
 
@@ -200,7 +200,7 @@ def _start(demand: Demand, band_share: Array | None = None, server_share: Array 
     num_users = demand.rate.shape[0]
     work = (demand.device_s, demand.uplink_s / jnp.log1p(num_users * demand.snr), demand.server_s)
     prices = (demand.delay_price, demand.uplink_price, demand.delay_price)
-    extra = (0.0, 0.0, 0.0)
+    extra: tuple = (0.0, 0.0, 0.0)
     for _ in range(2):
         weights = tuple((price + more) * s for price, more, s in zip(prices, extra, work, strict=True))
         # Device and server also weigh delay against energy: y³ = weight / (2 energy).
@@ -266,7 +266,7 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
     times = tuple(jnp.where(here, jnp.exp(gi), 0.0) for gi, here in zip(g, present, strict=True))
     y = tuple(jnp.where(here, jnp.exp(xi), 0.0) for xi, here in zip(x, present, strict=True))
     theta = jnp.exp(t)
-    slopes = (1.0, h, 1.0)
+    slopes: tuple = (1.0, h, 1.0)
     gap_to_one = -x[0]
 
     # Each user's own weight on the central path, so that cheap users do not wait for dear ones.
@@ -284,14 +284,14 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
         for wi, si, gi, here in zip(w, slack, g, present, strict=True)
     )
     server_push = point.server_price * y[2]
-    curvature = (
+    curvature: tuple = (
         demand.delay_price * times[0] + 4.0 * demand.device_energy * y[0] ** 2 + point.q / gap_to_one,
         demand.uplink_price * times[1] * h**2
         + (demand.uplink_price * times[1] + z[1]) * h_slope
         + point.band_price * y[1],
         demand.delay_price * times[2] + 4.0 * demand.server_energy * y[2] ** 2 + server_push,
     )
-    c = (
+    c: tuple = (
         demand.delay_price * times[0] - 2.0 * demand.device_energy * y[0] ** 2 - target / gap_to_one,
         demand.uplink_price * times[1] * h - point.band_price * y[1],
         demand.delay_price * times[2] - 2.0 * demand.server_energy * y[2] ** 2 - server_push,
@@ -350,7 +350,7 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
     # Back substitution.
     idle = stages == 0  # a user without any stage would sink for ever
     dt = jnp.where(idle, 0.0, (c_t + band_t * band_price_step + server_t * server_price_step) / a_t)
-    pull = (0.0, y[1] * band_price_step, y[2] * server_price_step)
+    pull: tuple = (0.0, y[1] * band_price_step, y[2] * server_price_step)
     dx = tuple(
         jnp.where(here, (ri - wi * hi * dt - pi) / ai, 0.0)
         for ri, wi, hi, pi, ai, here in zip(right, w, slopes, pull, a, present, strict=True)

@@ -212,8 +212,8 @@ class _Builder:
         if eqn.params["reverse"]:
             collected.reverse()
         gathered = []
-        for var, rows in zip(eqn.outvars[num_carry:], zip(*collected, strict=True), strict=True):
-            gathered += self.operation("stack", _stack, rows, [var.aval], label, {})
+        for var, column in zip(eqn.outvars[num_carry:], zip(*collected, strict=True), strict=True):
+            gathered += self.operation("stack", _stack, column, [var.aval], label, {})
         return [*carry, *gathered]
 
     def _row(self, stacked: int, i: int, label: str) -> int:

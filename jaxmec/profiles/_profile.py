@@ -46,7 +46,7 @@ def profile(
     """
     graph, cuts = _analyse(fn, params, inputs, resident, max_tensors, local_outputs)
     return PartitionProfile(
-        name=name or getattr(fn, "__name__", "function"),
+        name=name or str(getattr(fn, "__name__", "function")),
         labels=tuple(cut.label for cut in cuts),
         macs=np.array([cut.before.macs for cut in cuts]),
         other_ops=np.array([cut.before.other_ops for cut in cuts]),

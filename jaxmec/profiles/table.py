@@ -84,11 +84,15 @@ class PartitionProfile:
         first = self.input_bits if input_bits is None else input_bits
         if first is not None:
             bits[0] = first
-        server_s = server.latency_s(self) if self.server_s is None else None
+        if self.server_s is None:
+            modelled = server.latency_s(self)
+            server_work_s = modelled[-1] - modelled
+        else:
+            server_work_s = self.server_s
         return Stages(
             device_work_s=device.latency_s(self) if self.device_s is None else self.device_s,
             uplink_bits=bits,
-            server_work_s=server_s[-1] - server_s if server_s is not None else self.server_s,
+            server_work_s=server_work_s,
         )
 
     def pruned(self, wire_bits: int = 8) -> PartitionProfile:

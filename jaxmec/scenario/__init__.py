@@ -193,45 +193,44 @@ def _assemble(config: Scenario, path: Path) -> tuple[EdgeInferenceEnv, EnvParams
     radio, arrivals = config.radio, config.arrivals
     rates = per_user("arrival_rate_hz")
     params = EnvParams(
-        device_work_s=np.array([[pad(stage.device_work_s) for stage in row] for row in stages]),
-        uplink_bits=np.array([pad(row[0].uplink_bits) for row in stages]),
-        server_work_s=np.array([pad(row[0].server_work_s) for row in stages]),
-        valid_cut=np.arange(num_cuts) < np.array([[len(network)] for network in networks]),
-        device_power_w=np.array([device.power_w for device in classes]),
-        network_probability=weights("networks", network_names),
-        device_probability=weights("devices", device_names),
+        device_work_s=_array(np.array([[pad(stage.device_work_s) for stage in row] for row in stages])),
+        uplink_bits=_array(np.array([pad(row[0].uplink_bits) for row in stages])),
+        server_work_s=_array(np.array([pad(row[0].server_work_s) for row in stages])),
+        valid_cut=_array(np.arange(num_cuts) < np.array([[len(network)] for network in networks])),
+        device_power_w=_array(np.array([device.power_w for device in classes])),
+        network_probability=_array(weights("networks", network_names)),
+        device_probability=_array(weights("devices", device_names)),
         # Classes that a group never draws need no budget; any positive number keeps the table ordinary.
-        device_budget_j=np.array(
-            [[user.energy_budget_j.get(name, 1.0) for name in device_names] for user in users]
+        device_budget_j=_array(
+            np.array([[user.energy_budget_j.get(name, 1.0) for name in device_names] for user in users])
         ),
-        distance_m=per_user("distance_m"),
-        delay_weight=per_user("delay_weight"),
-        tx_power_w=per_user("tx_power_w"),
+        distance_m=_array(per_user("distance_m")),
+        delay_weight=_array(per_user("delay_weight")),
+        tx_power_w=_array(per_user("tx_power_w")),
         workload=WorkloadParams(
-            low_hz=rates[:, 0],
-            high_hz=rates[:, 1],
-            stay_probability=arrivals.stay_probability,
-            period_slots=arrivals.period_slots,
-            trace=_trace(arrivals, config.slot_s, path),
+            low_hz=_array(rates[:, 0]),
+            high_hz=_array(rates[:, 1]),
+            stay_probability=_array(arrivals.stay_probability),
+            period_slots=_array(arrivals.period_slots),
+            trace=_array(_trace(arrivals, config.slot_s, path)),
         ),
         channel=ChannelParams(
-            carrier_hz=radio.carrier_hz,
-            path_loss_exponent=radio.path_loss_exponent,
-            shadowing_db=radio.shadowing_db,
-            fading_correlation=radio.fading_correlation,
-            rician_k=radio.rician_k,
-            fading_floor=10 ** (radio.fading_floor_db / 10),
-            noise_w_per_hz=10 ** ((radio.noise_dbm_per_hz + radio.noise_figure_db - 30) / 10),
+            carrier_hz=_array(radio.carrier_hz),
+            path_loss_exponent=_array(radio.path_loss_exponent),
+            shadowing_db=_array(radio.shadowing_db),
+            fading_correlation=_array(radio.fading_correlation),
+            rician_k=_array(radio.rician_k),
+            fading_floor=_array(10 ** (radio.fading_floor_db / 10)),
+            noise_w_per_hz=_array(10 ** ((radio.noise_dbm_per_hz + radio.noise_figure_db - 30) / 10)),
         ),
-        bandwidth_hz=radio.bandwidth_hz,
-        server_power_w=server.power_w if config.server.power_w is None else config.server.power_w,
-        server_budget_j=config.server.energy_budget_j,
-        tradeoff=config.tradeoff,
-        slot_s=config.slot_s,
-        knee=config.knee,
-        episode_slots=config.episode_slots,
+        bandwidth_hz=_array(radio.bandwidth_hz),
+        server_power_w=_array(server.power_w if config.server.power_w is None else config.server.power_w),
+        server_budget_j=_array(config.server.energy_budget_j),
+        tradeoff=_array(config.tradeoff),
+        slot_s=_array(config.slot_s),
+        knee=_array(config.knee),
+        episode_slots=_array(config.episode_slots),
     )
-    params = _to_arrays(params)
     env = EdgeInferenceEnv(
         num_users=len(users),
         num_cuts=num_cuts,
@@ -266,11 +265,7 @@ def _trace(arrivals: Arrivals, slot_s: float, path: Path) -> np.ndarray:
         raise ConfigError(f"{path}: arrivals.trace_file: {error}") from None
 
 
-def _to_arrays(params: EnvParams) -> EnvParams:
-    """Leaves as arrays of the default float type (float64 only if JAX has it enabled)."""
-
-    def convert(leaf: Any) -> jnp.ndarray:
-        array = np.asarray(leaf)
-        return jnp.asarray(array, float) if array.dtype.kind == "f" else jnp.asarray(array)
-
-    return jax.tree.map(convert, params)
+def _array(value: Any) -> jax.Array:
+    """An array of the default float type (float64 only if JAX has it enabled), or of the value's own kind."""
+    array = np.asarray(value)
+    return jnp.asarray(array, float) if array.dtype.kind == "f" else jnp.asarray(array)

@@ -29,7 +29,7 @@ class ScaleShift(nn.Module):
 
 
 def _conv(features, size, stride=1, groups=1, norm=True, act=nn.relu, name=None):
-    layers = [
+    layers: list = [
         nn.Conv(
             features,
             (size, size),
