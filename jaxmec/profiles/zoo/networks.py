@@ -23,8 +23,9 @@ class ScaleShift(nn.Module):
     @nn.compact
     def __call__(self, x):
         """[..., C] to [..., C]."""
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
-        shift = self.param("shift", nn.initializers.zeros, x.shape[-1:])
+        shape = (1,) * (x.ndim - 1) + x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, shape)
+        shift = self.param("shift", nn.initializers.zeros, shape)
         return x * scale + shift
 
 
