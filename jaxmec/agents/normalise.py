@@ -33,5 +33,5 @@ def update(moments: Moments, batch: Array) -> Moments:
 
 def apply(moments: Moments, batch: Array) -> Array:
     """Normalised batch [..., F]; features that never varied become zero, and outliers are limited to ±10."""
-    scale = jnp.sqrt(moments.variance + 1e-6)
-    return jnp.clip((batch - moments.mean) / scale, -10.0, 10.0)
+    mean, scale = (jnp.broadcast_to(x, batch.shape) for x in (moments.mean, jnp.sqrt(moments.variance + 1e-6)))
+    return jnp.clip((batch - mean) / scale, -10.0, 10.0)
