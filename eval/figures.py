@@ -65,12 +65,13 @@ def over_time(results: Mapping[str, LongRun], colours: Mapping[str, tuple]) -> p
         "device_queue": "device energy queue Z",
         "server_queue": "server energy queue Y",
     }
+    scales = {"delay_s": "log", "device_queue": "symlog", "server_queue": "linear"}
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(10, 2.8), layout="constrained")
         for axis, (name, label) in zip(axes, panels.items(), strict=True):
             for policy, result in results.items():
                 axis.plot(result.curves[name], color=colours[policy], label=policy, lw=1.2)
-            axis.set(xlabel="slot", ylabel=label, yscale="log" if name == "delay_s" else "symlog")
+            axis.set(xlabel="slot", ylabel=label, yscale=scales[name])
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(results))
     return figure
