@@ -68,6 +68,7 @@ class Report:
     long_run: dict[str, LongRun]
     objectives: dict[str, np.ndarray]  # [S] at the same states
     bound: np.ndarray  # [S] certified lower bound at those states
+    states: EnvState  # [S, ...]
     reference: str
 
     def save(self, folder: Path) -> None:
@@ -110,6 +111,7 @@ def evaluate_policies(
             name: objectives_at(env, policy, key_states, params, states) for name, policy in policies.items()
         },
         bound=bounds_at(env, params, states),
+        states=states,
         reference=config.reference,
     )
 

@@ -4,8 +4,8 @@ The observation is a function of the slot problem of every cut alone, so it hold
 on and nothing else: neither names of networks nor indices of users. Every feature is a base-10 logarithm, so
 that seconds, prices and loads of any magnitude are roughly unit-scaled.
 
-Each cut is also priced by a closed form: equal shares of band and server, and the device speed that balances
-delay against energy. It is what a user would expect a cut to cost before anyone has solved the slot problem.
+Each cut is also priced by a closed form: what a user would expect it to cost, rent of band and server included,
+before anyone has solved the slot problem.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ CUT_FEATURES = (
     "device seconds",
     "uplink seconds",
     "server seconds",
-    "cost",
-    "cost over the best cut's",
+    "expected cost",
+    "expected cost over the best cut's",
 )
 
 _SMALLEST_S = 1e-4  # stages shorter than this look alike
 _SMALLEST_PRICE = 1e-4
+_SMALLEST_SHARE = 1e-4
 
 
 def observe(cut_problems: SlotProblem, action_mask: Array) -> Array:
@@ -49,7 +50,7 @@ def observe(cut_problems: SlotProblem, action_mask: Array) -> Array:
     Returns:
       float32[N, len(USER_FEATURES) + K * len(CUT_FEATURES)].
     """
-    stages, cost = equal_share_costs(cut_problems)
+    stages, cost = expected_costs(cut_problems, action_mask)
     best = jnp.min(jnp.where(action_mask, cost, jnp.inf), axis=-1, keepdims=True)
     per_cut = jnp.stack(
         [
@@ -95,43 +96,78 @@ def observation_size(num_cuts: int) -> int:
     return len(USER_FEATURES) + num_cuts * len(CUT_FEATURES)
 
 
+def expected_costs(cut_problems: SlotProblem, action_mask: Array) -> tuple[Array, Array]:
+    """Stage times [N, K, 3] (s) and cost plus rent [N, K] that users expect of their cuts.
+
+    Without waiting and server energy the optimal shares are proportional to the square roots of c = price times
+    work, and the price of a share is (Σ √c)², summed over what the users choose. Users first choose at equal
+    shares, then at the prices that this gives, twice.
+    """
+    problem = cut_problems
+    share = 1.0 / problem.snr.shape[0]
+    requests = problem.slot_s * problem.arrival_rate_hz
+    uplink_price = problem.delay_price + requests * problem.energy_price * problem.tx_power_w
+    rate = uplink_rate(jnp.full_like(problem.snr, share), problem.snr, problem.bandwidth_hz) / share
+    band_root = jnp.sqrt((uplink_price / rate)[:, None] * problem.uplink_bits)
+    server_root = jnp.sqrt(problem.delay_price[:, None] * problem.server_work_s)
+    server_energy = (requests * problem.server_energy_price * problem.server_power_w)[:, None]
+    # Delay against energy at the server: y³ = delay_price / (2 energy price), whatever the work.
+    thrifty = _thrifty(problem.delay_price[:, None], server_energy)
+
+    stages, cost = equal_share_costs(problem)
+    for _ in range(2):
+        cut = jnp.argmin(jnp.where(action_mask, cost, jnp.inf), axis=-1)[:, None]
+        band_total, server_total = (
+            jnp.sum(jnp.take_along_axis(root, cut, axis=-1)) for root in (band_root, server_root)
+        )
+        band = jnp.clip(band_root / jnp.where(band_total > 0, band_total, 1.0), _SMALLEST_SHARE, 1.0)
+        server = jnp.clip(server_root / jnp.where(server_total > 0, server_total, 1.0), _SMALLEST_SHARE, thrifty)
+        stages, own = _costs(problem, band, server)
+        cost = own + band_total**2 * band + server_total**2 * server
+    return stages, cost
+
+
 def equal_share_costs(cut_problems: SlotProblem) -> tuple[Array, Array]:
-    """Stage times [N, K, 3] (s) and cost [N, K] of every cut at equal shares of band and server.
+    """Stage times [N, K, 3] (s) and cost [N, K] of every cut at equal shares of band and server."""
+    share = jnp.full_like(cut_problems.uplink_bits, 1.0 / cut_problems.snr.shape[0])
+    return _costs(cut_problems, share, share)
+
+
+def _costs(problem: SlotProblem, band_share: Array, server_share: Array) -> tuple[Array, Array]:
+    """Stage times [N, K, 3] and cost [N, K] at given shares [N, K] and the best device speed.
 
     The device runs at the speed y that minimises delay_price · w/y + energy_price · τ λ P w y², that is
     y³ = delay_price / (2 energy_price τ λ P), at most 1: the same for every cut.
     """
-    problem = cut_problems
-    share = 1.0 / problem.snr.shape[0]
-    rate_per_slot = problem.slot_s * problem.arrival_rate_hz
-    price = 2.0 * problem.energy_price * rate_per_slot * problem.device_power_w
-    speed = jnp.where(
-        price > problem.delay_price,
-        jnp.cbrt(problem.delay_price / jnp.maximum(price, problem.delay_price)),
-        1.0,
-    )
-    uplink = uplink_rate(jnp.full_like(problem.snr, share), problem.snr, problem.bandwidth_hz)
-
+    requests = problem.slot_s * problem.arrival_rate_hz
+    speed = _thrifty(problem.delay_price, problem.energy_price * requests * problem.device_power_w)
+    uplink = uplink_rate(band_share, problem.snr[:, None], problem.bandwidth_hz)
     stages = jnp.stack(
         [
             problem.device_work_s / speed[:, None],
-            problem.uplink_bits / uplink[:, None],
-            problem.server_work_s / share,
+            problem.uplink_bits / uplink,
+            problem.server_work_s / server_share,
         ],
         axis=-1,
     )
     delay_s = serial_delay(stages, problem.arrival_rate_hz[:, None], problem.knee)
-    device_j = rate_per_slot[:, None] * (
+    device_j = requests[:, None] * (
         (problem.device_power_w * speed**2)[:, None] * problem.device_work_s
         + problem.tx_power_w[:, None] * stages[..., 1]
     )
-    server_j = rate_per_slot[:, None] * problem.server_power_w * problem.server_work_s * share**2
+    server_j = requests[:, None] * problem.server_power_w * problem.server_work_s * server_share**2
     cost = (
         problem.delay_price[:, None] * delay_s
         + problem.energy_price[:, None] * device_j
         + problem.server_energy_price * server_j
     )
     return stages, cost
+
+
+def _thrifty(delay_price: Array, energy_price: Array) -> Array:
+    """Speed y <= 1 that minimises delay_price / y + energy_price y²."""
+    slow = 2.0 * energy_price > delay_price
+    return jnp.where(slow, jnp.cbrt(delay_price / jnp.where(slow, 2.0 * energy_price, 1.0)), 1.0)
 
 
 def _log_price(relative_price: Array) -> Array:

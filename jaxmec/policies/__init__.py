@@ -14,7 +14,7 @@ from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
 from jaxmec.policies.best_response import best_response
 from jaxmec.policies.exhaustive import exhaustive
 from jaxmec.policies.price import price
-from jaxmec.policies.rules import edge_only, greedy, local_only, random_cuts
+from jaxmec.policies.rules import closed_form, edge_only, greedy, local_only, random_cuts
 
 Policy = Callable[[Array, EnvState, EnvParams], Array]
 
@@ -23,12 +23,20 @@ _MAKERS: dict[str, Callable[[EdgeInferenceEnv], Policy]] = {
     "edge_only": edge_only,
     "random": random_cuts,
     "greedy": greedy,
+    "closed_form": closed_form,
     "best_response": best_response,
     "price": price,
     "exhaustive": exhaustive,
 }
 
-BASELINES = ("local_only", "edge_only", "random", "greedy", "best_response")  # what a learned policy stands beside
+BASELINES = (
+    "local_only",
+    "edge_only",
+    "random",
+    "greedy",
+    "closed_form",
+    "best_response",
+)  # what a learned policy stands beside
 
 __all__ = ["BASELINES", "Policy", "make_policy", "policy_names"]
 

@@ -10,7 +10,7 @@ from flax import struct
 from jax import Array
 
 from jaxmec.allocation import allocate
-from jaxmec.features import equal_share_costs
+from jaxmec.features import expected_costs
 
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
@@ -30,7 +30,7 @@ class _Search(struct.PyTreeNode):
 def best_response(env: EdgeInferenceEnv) -> Policy:
     """Cuts that no single user can change to lower the exact slot objective.
 
-    Starts from every user's cheapest cut at equal shares. In a turn, one user tries each of its cuts with the
+    Starts from the cut that every user expects to be cheapest. In a turn, one user tries each of its cuts with the
     exact allocation and takes the best; the search ends after a full round without a change.
     """
     num_users, num_cuts = env.num_users, env.num_cuts
@@ -59,7 +59,7 @@ def best_response(env: EdgeInferenceEnv) -> Policy:
         def somebody_may_gain(search: _Search) -> Array:
             return (search.idle_turns < num_users) & (search.turn < MAX_SWEEPS * num_users)
 
-        _, cost = equal_share_costs(env.cut_problems(state, params))
+        _, cost = expected_costs(env.cut_problems(state, params), mask)
         start = jnp.argmin(jnp.where(mask, cost, jnp.inf), axis=-1).astype(jnp.int32)
         zero = jnp.zeros((), jnp.int32)
         search = _Search(cuts=start, objective=objective(start), turn=zero, idle_turns=zero)

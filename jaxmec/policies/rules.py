@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmec.features import equal_share_costs
+from jaxmec.features import equal_share_costs, expected_costs
 
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
@@ -56,5 +56,16 @@ def greedy(env: EdgeInferenceEnv) -> Policy:
         seconds = problem.device_work_s + stages[..., 1] + stages[..., 2]
         mask = env.action_mask(state, params)
         return jnp.argmin(jnp.where(mask, seconds, jnp.inf), axis=-1).astype(jnp.int32)
+
+    return policy
+
+
+def closed_form(env: EdgeInferenceEnv) -> Policy:
+    """Each user's cheapest cut by `jaxmec.features.expected_costs`: prices in closed form, no search."""
+
+    def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
+        mask = env.action_mask(state, params)
+        _, cost = expected_costs(env.cut_problems(state, params), mask)
+        return jnp.argmin(jnp.where(mask, cost, jnp.inf), axis=-1).astype(jnp.int32)
 
     return policy
