@@ -94,7 +94,7 @@ def test_reward_is_the_drift_plus_penalty_of_what_info_reports(system, trajector
     budget = jax.vmap(jax.vmap(env.device_budget_j, (0, None)), (0, None))(state, params)
     v = float(params.tradeoff)
     cost = (
-        v * (np.asarray(params.delay_weight) * info["delay_s"]).sum(-1)
+        v * (np.asarray(params.delay_weight) * np.asarray(info["delay_s"])).sum(-1)
         + (state.device_queue * (info["device_energy_j"] / budget - 1)).sum(-1)
         + state.server_queue * (info["server_energy_j"] / params.server_budget_j - 1)
     )
