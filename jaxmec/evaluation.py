@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
 from jaxmec.policies import Policy
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 METRICS = {
@@ -236,12 +238,15 @@ def write_csv(path: Path, rows: list[dict[str, float | str]]) -> None:
         writer.writerows(rows)
 
 
+def terminal() -> Console:
+    """Where commands tell how they go: standard error, wide enough for the tables where no terminal limits it."""
+    from rich.console import Console
+
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 120, highlight=False)
+
+
 def long_run_table(rows: list[dict[str, float | str]]) -> Table:
     """The long-run metrics for a terminal."""
-    from rich.table import Table
-
-    table = Table(title="On each policy's own trajectory (± 95 % confidence interval)")
-    table.add_column("policy")
     headers = {
         "delay_s": "delay [s]",
         "device_energy": "device energy / budget",
@@ -250,9 +255,10 @@ def long_run_table(rows: list[dict[str, float | str]]) -> Table:
         "stable": "stable",
         "reward": "reward [s]",
     }
-    for header in headers.values():
-        table.add_column(header, justify="right")
-    table.add_column("edge / middle / local", justify="right")
+    table = _table(
+        "On each policy's own trajectory (± 95 % confidence interval)",
+        [*headers.values(), "edge / middle / local"],
+    )
     for row in rows:
         cells = [f"{row[name]:.3f} ± {row[f'{name}_ci95']:.3f}" for name in headers]
         cuts = " / ".join(f"{row[name]:.0%}" for name in ("edge", "middle", "local"))
@@ -262,22 +268,27 @@ def long_run_table(rows: list[dict[str, float | str]]) -> Table:
 
 def same_state_table(rows: list[dict[str, float | str]], reference: str) -> Table:
     """The objectives at the same states for a terminal."""
-    from rich.table import Table
-
-    table = Table(title="Slot objective at the same states")
-    table.add_column("policy")
     headers = {
-        "objective_mean": ("mean", "{:.3f}"),
-        "objective_p50": ("p50", "{:.3f}"),
-        "objective_p99": ("p99", "{:.3f}"),
+        "objective_mean": ("mean", "{:.2f}"),
+        "objective_p99": ("p99", "{:.1f}"),
         "mean_over_reference": (f"mean / {reference}", "{:.4f}"),
         "ratio_to_reference_mean": ("mean ratio", "{:.4f}"),
-        "ratio_to_reference_p99": ("p99 ratio", "{:.4f}"),
+        "ratio_to_reference_p99": ("p99 ratio", "{:.3f}"),
         "certified_gap_mean": ("certified gap", "{:.2%}"),
         "certified_gap_p99": ("p99 gap", "{:.2%}"),
     }
-    for header, _ in headers.values():
-        table.add_column(header, justify="right")
+    table = _table("Slot objective at the same states", [header for header, _ in headers.values()])
     for row in rows:
         table.add_row(str(row["policy"]), *(form.format(row[name]) for name, (_, form) in headers.items()))
+    return table
+
+
+def _table(title: str, headers: list[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("policy", no_wrap=True)
+    for header in headers:
+        table.add_column(header, justify="right")
     return table

@@ -16,21 +16,21 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import tyro
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import jaxmec
 from jaxmec.agents import RunConfig, load_config, load_policy, ppo
 from jaxmec.agents.run import restore_checkpoint, save_checkpoint, write_config
 from jaxmec.config import ConfigError, build, read_yaml
-from jaxmec.evaluation import EvaluationConfig, evaluate_policies
+from jaxmec.evaluation import EvaluationConfig, evaluate_policies, terminal
 from jaxmec.policies import BASELINES, make_policy
 
 LINE = "reward {reward:+.3f} s  delay {delay_s:.3f} s  energy/budget {device_energy:.2f} {server_energy:.2f}"
+SECONDS_BETWEEN_LINES = 10.0  # where no terminal shows a live line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Flags:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
-    console = Console(stderr=True)
+    console = terminal()
     try:
         flags = _parse(argv)
         folder, config = _prepare(flags)
@@ -101,7 +101,7 @@ def _train(
     config: RunConfig,
     folder: Path,
     flags: Flags,
-    console: Console,
+    console: Any,
 ) -> bool:
     """Train to the end, or until a signal; returns whether the end was reached."""
     started = time.perf_counter()
@@ -127,7 +127,9 @@ def _train(
         TimeRemainingColumn(),
         TextColumn("{task.fields[line]}"),
         console=console,
+        disable=not console.is_terminal,
     )
+    last_line = time.perf_counter()
     done = int(learner.updates)
     with progress, _MetricsFile(folder / "metrics.csv", rows=done) as metrics_file:
         task = progress.add_task(
@@ -145,6 +147,12 @@ def _train(
             speed = steps_per_update / (time.perf_counter() - before)
             metrics_file.write({"update": done, "steps": done * steps_per_update, **row})
             progress.update(task, completed=done * steps_per_update, speed=speed, line=LINE.format(**row))
+            if not console.is_terminal and time.perf_counter() - last_line > SECONDS_BETWEEN_LINES:
+                last_line = time.perf_counter()
+                left_s = (config.ppo.num_updates - done) * steps_per_update / speed
+                console.print(
+                    f"{done * steps_per_update:,} steps  {speed:,.0f} steps/s  {LINE.format(**row)}  {left_s:.0f} s left"
+                )
             if done % flags.checkpoint_every == 0 or done == config.ppo.num_updates or stop:
                 save_checkpoint(folder, learner)
     if stop:
