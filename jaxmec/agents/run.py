@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import platform
+import shutil
 import warnings
 from collections.abc import Callable
 from importlib import metadata
@@ -24,14 +25,16 @@ import jax.numpy as jnp
 import yaml
 from jax import Array
 
-from jaxmec.agents import normalise
+from jaxmec.agents import distribution, normalise, sharding
 from jaxmec.agents.networks import make_network, valid_cuts
 from jaxmec.agents.ppo import Learner, PPOConfig
+from jaxmec.allocation import allocate
 from jaxmec.config import build, read_yaml
 from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
 from jaxmec.features import observation_size
 
 KEPT_CHECKPOINTS = 3
+BYTES_PER_UPDATE = 1000  # of metrics, on paper and in TensorBoard; generous
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -68,12 +71,19 @@ def load_config(folder: Path) -> RunConfig:
 def save_checkpoint(folder: Path, learner: Learner) -> None:
     """Write the learner and its policy; the newest `KEPT_CHECKPOINTS` stay.
 
-    A file appears under its name only when it is whole, and carries a digest of its content.
+    A file appears under its name only when it is whole, and carries a digest of its content. Every process of a
+    run must call this; the first one writes.
+
+    Raises:
+      OSError: if the folder cannot be written; the checkpoints before stay whole.
     """
+    whole = sharding.gather(learner)
+    if jax.process_index() > 0:
+        return
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
-    _write(checkpoints / f"{int(learner.updates):08d}.msgpack", _plain(learner))
-    _write(folder / "policy.msgpack", {"params": learner.params, "moments": learner.moments})
+    _write(checkpoints / f"{int(whole.updates):08d}.msgpack", whole)
+    _write(folder / "policy.msgpack", {"params": whole.params, "moments": whole.moments})
     for old in sorted(checkpoints.glob("*.msgpack"))[:-KEPT_CHECKPOINTS]:
         old.unlink()
 
@@ -83,29 +93,47 @@ def restore_checkpoint(folder: Path, like: Learner) -> Learner | None:
 
     Args:
       folder: of the run.
-      like: a learner of the same configuration, for structure and dtypes.
+      like: a learner of the same configuration, for structure, dtypes and places on devices.
     """
+    template = sharding.gather(like)
     for path in sorted((folder / "checkpoints").glob("*.msgpack"), reverse=True):
         try:
-            plain = _read(path, _plain(like))
+            return sharding.scatter(_read(path, template), like)
         except ValueError as error:
             warnings.warn(f"{error}; the checkpoint before it is used", stacklevel=2)
-            continue
-        learner = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), plain, _plain(like))
-        return learner.replace(key=jax.random.wrap_key_data(learner.key))
     return None
 
 
-def load_policy(folder: str | Path, env: EdgeInferenceEnv) -> Callable[[Array, EnvState, EnvParams], Array]:
+def check_space(folder: Path, config: RunConfig, learner: Learner) -> None:
+    """Can the folder hold the run's checkpoints?
+
+    Raises:
+      OSError: saying what is needed and what is free.
+    """
+    needed = (KEPT_CHECKPOINTS + 2) * sum(leaf.nbytes for leaf in jax.tree.leaves(learner.replace(key=None)))
+    needed += BYTES_PER_UPDATE * config.ppo.num_updates
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(f"out: {folder} has {free / 1e6:.0f} MB free; the run's files need {needed / 1e6:.0f} MB")
+
+
+def load_policy(
+    folder: str | Path, env: EdgeInferenceEnv, candidates: int = 1
+) -> Callable[[Array, EnvState, EnvParams], Array]:
     """The policy that a run has learned: policy(key, state, params) -> int32[N], each user's most probable cut.
 
     Args:
       folder: of the run.
       env: any environment for a "set" network; for "mlp" one of the run's shapes.
+      candidates: with more than one, the most probable cuts and draws from the policy are all scored by the exact
+        allocation, and the best is taken.
 
     Raises:
-      ConfigError: if the folder holds no run; ValueError if its policy is damaged or of other shapes.
+      ConfigError: if the folder holds no run; ValueError if its policy is damaged or of other shapes, or for no
+        candidates.
     """
+    if candidates < 1:
+        raise ValueError(f"candidates: got {candidates}; allowed is at least 1")
     folder = Path(folder)
     config = load_config(folder).ppo
     network = make_network(config.network, env.num_cuts, config.width)
@@ -124,13 +152,15 @@ def load_policy(folder: str | Path, env: EdgeInferenceEnv) -> Callable[[Array, E
         observation = env.observe(state, params)
         mask = valid_cuts(observation, env.num_cuts)
         logits, _ = network.apply(stored["params"], normalise.apply(stored["moments"], observation), mask)
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        likely = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        if candidates == 1:
+            return likely
+        draws = jax.vmap(distribution.sample, (0, None))(jax.random.split(key, candidates - 1), logits)
+        cuts = jnp.concatenate([likely[None], draws])
+        problems = jax.vmap(env.slot_problem, (None, 0, None))(state, cuts, params)
+        return cuts[jnp.argmin(jax.vmap(lambda problem: allocate(problem, env.solver).objective)(problems))]
 
     return policy
-
-
-def _plain(learner: Learner) -> Learner:
-    return learner.replace(key=jax.random.key_data(learner.key))
 
 
 def _write(path: Path, tree: Any) -> None:

@@ -2,10 +2,13 @@
 
 import csv
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,7 +16,8 @@ import pytest
 
 import jaxmec
 from jaxmec.agents import PPOConfig, load_config, load_policy, ppo
-from jaxmec.agents.run import RunConfig, restore_checkpoint, save_checkpoint, write_config
+from jaxmec.agents.run import RunConfig, check_space, restore_checkpoint, save_checkpoint, write_config
+from jaxmec.allocation import allocate
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -22,17 +26,35 @@ SMALL = (
 )
 
 
-def start(*flags):
+@pytest.fixture(scope="module", autouse=True)
+def compilations(tmp_path_factory):
+    """The runs of this file share their compilations."""
+    folder = tmp_path_factory.mktemp("compilations")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+        yield
+
+
+def start(*flags, devices=1):
     command = [sys.executable, str(ROOT / "train/main.py"), *map(str, flags)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
-    )
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
-def run(*flags):
-    process = start(*flags)
-    output = process.communicate(timeout=300)[0]
+def finish(process):
+    output = process.communicate(timeout=600)[0]
     return process.returncode, output
+
+
+def run(*flags, devices=1):
+    return finish(start(*flags, devices=devices))
+
+
+def wait_for_checkpoint(folder, process):
+    while not list((folder / "checkpoints").glob("*.msgpack")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
 
 
 def rows(folder):
@@ -40,24 +62,77 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def test_a_killed_and_resumed_run_has_the_metrics_of_an_uninterrupted_one(tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    steps = ("--total-steps", 32 * 60, "--no-evaluate")
-    status, output = run(*SMALL, *steps, "--out", whole)
+def numbers(folder):
+    return np.array([[float(value) for value in row.values()] for row in rows(folder)])
+
+
+STEPS = ("--total-steps", 16 * 2 * 40, "--no-evaluate")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    status, output = run(*SMALL, *STEPS, "--tensorboard", "--out", folder)
     assert status == 0, output
-    process = start(*SMALL, *steps, "--out", broken)
-    for _ in range(1200):  # killed as soon as there is something to resume from
-        if len(list((broken / "checkpoints").glob("*.msgpack"))) > 1:
-            break
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    assert 0 < len(rows(broken)) <= 60
-    status, output = run("--out", broken, "--resume", "--no-evaluate")
+    return folder
+
+
+def test_a_run_killed_again_and_again_has_the_metrics_of_an_uninterrupted_one(tmp_path, uninterrupted):
+    folder = tmp_path / "broken"
+    flags = (*SMALL, *STEPS, "--out", folder)
+    for seconds in (0.0, 0.15, 0.4):  # after the first checkpoint that this process could see
+        process = start(*flags)
+        wait_for_checkpoint(folder, process)
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+        flags = ("--out", folder, "--resume", "--no-evaluate", "--checkpoint-every", 1)
+    status, output = run(*flags)
     assert status == 0, output
     assert "resuming after update" in output
-    assert rows(broken) == rows(whole)
-    assert (broken / "learning_curve.png").stat().st_size > 0
+    assert rows(folder) == rows(uninterrupted)
+    assert (folder / "learning_curve.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_stops(tmp_path, sig):
+    folder = tmp_path / "run"
+    process = start(*SMALL, "--total-steps", 10**7, "--no-evaluate", "--out", folder)
+    wait_for_checkpoint(folder, process)
+    process.send_signal(sig)
+    status, output = finish(process)
+    assert status == 130
+    assert f"--out {folder} --resume" in output
+    newest = max((folder / "checkpoints").glob("*.msgpack"))
+    assert int(newest.stem) == len(rows(folder))
+
+
+def test_eight_devices_and_two_processes_give_the_metrics_of_one_device(tmp_path):
+    flags = (*SMALL, "--total-steps", 16 * 2 * 2, "--no-evaluate")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    pair = [
+        start(*flags, "--out", tmp_path / "two", "--coordinator", address, "--num-processes", 2, "--process-id", i)
+        for i in range(2)
+    ]
+    for process in pair:
+        status, output = finish(process)
+        assert status == 0, output
+    for devices in (1, 8):
+        status, output = run(*flags, "--out", tmp_path / str(devices), devices=devices)
+        assert status == 0, output
+    one, eight, two = (numbers(tmp_path / name) for name in ("1", "8", "two"))
+    np.testing.assert_allclose(eight, one, rtol=2e-4, atol=1e-5)
+    np.testing.assert_allclose(two, one, rtol=2e-4, atol=1e-5)
+
+
+def test_tensorboard_holds_the_metrics(uninterrupted):
+    loader = pytest.importorskip("tensorboardX.event_file_writer")
+    del loader
+    (events,) = (uninterrupted / "tensorboard").glob("events*")
+    content = events.read_bytes()
+    assert content.count(b"objective") >= 2 * len(rows(uninterrupted))  # objective and log_objective
 
 
 def test_a_folder_holds_the_run_and_a_policy(tmp_path):
@@ -74,6 +149,21 @@ def test_a_folder_holds_the_run_and_a_policy(tmp_path):
     larger, larger_params = jaxmec.make("coinfer10")
     _, state = larger.reset(jax.random.key(1), larger_params)
     assert load_policy(tmp_path, larger)(jax.random.key(2), state, larger_params).shape == (10,)
+    _, states = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(3), 64), params)
+
+    def objectives(candidates):
+        policy = load_policy(tmp_path, env, candidates)
+
+        def one(key, state):
+            return allocate(env.slot_problem(state, policy(key, state, params), params)).objective
+
+        return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(4), 64), states))
+
+    single, several = objectives(1), objectives(8)
+    assert (several <= single * (1 + 1e-5)).all()  # the most probable cuts are among the candidates
+    assert several.mean() < 0.9 * single.mean()  # and an untrained policy's are far from the best
+    with pytest.raises(ValueError, match="candidates: got 0; allowed is at least 1"):
+        load_policy(tmp_path, env, 0)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip"])
@@ -102,6 +192,21 @@ def test_errors_come_before_training(tmp_path):
     assert status == 2
     assert "ppo.num_env: unknown field (value 4)" in output.replace("\n", " ")
     (tmp_path / "file").write_text("")
-    status, output = run("--out", tmp_path / "file" / "run")
-    assert status == 2
-    assert "error:" in output
+    for flags, message in (
+        (("--out", tmp_path / "file" / "run"), "Not a directory"),
+        (("--num-envs", 10), "num_minibatches: got 32; allowed is a divisor of num_envs = 10"),
+        (("--resume", "--out", tmp_path / "nothing"), "cannot be read: No such file or directory"),
+    ):
+        status, output = run("--out", tmp_path / "run", *flags)
+        assert status == 2
+        assert message in output
+
+
+def test_a_full_disk_is_told_before_training(tmp_path, monkeypatch):
+    env, params = jaxmec.make("coinfer4")
+    config = RunConfig(ppo=PPOConfig(num_envs=8, num_minibatches=2, width=8, total_steps=80))
+    learner = ppo.init(env, config.ppo, jax.random.key(0), params)
+    check_space(tmp_path, config, learner)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match="has 0 MB free; the run's files need"):
+        check_space(tmp_path, config, learner)
