@@ -73,9 +73,10 @@ class Evaluation:
     seed: int = 2**20  # far from training's seeds
 
     def __post_init__(self) -> None:
-        if self.state_every > self.num_slots:
+        if self.num_slots % self.state_every or self.num_slots == self.state_every:
             raise ConfigError(
-                f"evaluation.state_every: got {self.state_every}; allowed is at most num_slots = {self.num_slots}"
+                f"evaluation.state_every: got {self.state_every}; allowed is a proper divisor of num_slots = "
+                f"{self.num_slots}"
             )
 
 

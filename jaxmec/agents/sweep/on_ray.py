@@ -11,8 +11,9 @@ import dataclasses
 import logging
 import math
 import os
+import tempfile
+import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,25 +97,33 @@ class Listener(tune.Callback):
     def __init__(self, on_end: Callable[[dict[str, Any], dict[str, Any] | None, str], None]) -> None:
         self._on_end = on_end
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune keeps a copy for a way of resuming that is not used here."""
+        return {}
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker has returned."""
         self._on_end(trial.config, trial.last_result, "")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker has died or raised."""
-        self._on_end(trial.config, None, str(trial.get_error() or "the worker died"))
+        self._on_end(trial.config, None, "a worker raised or died; Ray's own messages tell why")
 
 
 def start(resources: Resources) -> None:
     """Connect to the cluster, or start one on this machine."""
-    # Ray's own loggers would copy every row into files of their own; its warnings are told anyway.
+    # Tune's own loggers would copy every row into files.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)  # which misses those files
     options: dict[str, Any] = {"address": resources.address, "log_to_driver": False}
     if resources.address is None:
         options["include_dashboard"] = False
     if 0 < resources.gpus < 1:  # workers that share a GPU must not each take most of it at their start
         options["runtime_env"] = {"env_vars": {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}}
-    ray.init(logging_level=logging.WARNING, **options)
+    with warnings.catch_warnings():
+        # JAX fears a fork that never returns to Python; Ray only starts other programs.
+        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+        ray.init(logging_level=logging.WARNING, **options)
 
 
 def run_chunks(
@@ -153,7 +162,7 @@ def run_chunks(
 
     worker = tune.with_parameters(ChunkWorker, groups=tuple(groups), sweep=dump(config), sizes=sizes)
     space = {"chunk": tune.grid_search(list(parts))}
-    _fit(worker, space, tune.TuneConfig(reuse_actors=True), on_end, folder.path, resources)
+    _fit(worker, space, tune.TuneConfig(reuse_actors=True), on_end, resources)
 
 
 def run_adaptive(
@@ -219,7 +228,6 @@ def run_adaptive(
             reuse_actors=True,
         ),
         on_end,
-        folder.path,
         resources,
     )
 
@@ -248,15 +256,20 @@ def _fit(
     space: dict[str, Any],
     how: tune.TuneConfig,
     on_end: Callable[[dict[str, Any], dict[str, Any] | None, str], None],
-    folder: Path,
     resources: Resources,
 ) -> None:
     occupied = {"cpu": resources.cpus} | ({"gpu": resources.gpus} if resources.gpus else {})
-    tune.Tuner(
-        tune.with_resources(worker, occupied),
-        param_space=space,
-        tune_config=how,
-        run_config=tune.RunConfig(
-            name="ray", storage_path=str(folder.resolve()), callbacks=[Listener(on_end)], verbose=0
-        ),
-    ).fit()
+    # The sweep's own table is what a resumed sweep reads; Tune's notes are not kept.
+    with tempfile.TemporaryDirectory() as notes:
+        tune.Tuner(
+            tune.with_resources(worker, occupied),
+            param_space=space,
+            tune_config=how,
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=notes,
+                callbacks=[Listener(on_end)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            ),
+        ).fit()

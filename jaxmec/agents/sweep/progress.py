@@ -40,7 +40,7 @@ class Progress:
         self.compile_s += facts["compile_s"]
         self._console.print(
             f"group {group}: {facts['trials']} trials in chunks of {facts['chunk']}; "
-            f"compiled in {facts['compile_s']:.1f} s, {facts['memory_bytes'] / 1e6:,.0f} MB a chunk"
+            f"compiled in {facts['compile_s']:.1f} s, {facts['memory_bytes'] / 1e6:,.1f} MB a chunk"
         )
 
     def chunk(self, rows: Sequence[Mapping[str, Any]], seconds: float) -> None:
@@ -62,4 +62,4 @@ class Progress:
         """Time, compilation apart."""
         whole_s = time.perf_counter() - self._started
         speed = f", {self._ran / self._run_s:.2f} trials/s while running" if self._run_s else ""
-        return f"{self._ran} trials in {whole_s:.1f} s, of which {self.compile_s:.1f} s compilation{speed}"
+        return f"{self._ran} trials in {whole_s:.1f} s; compilation took {self.compile_s:.1f} s{speed}"

@@ -45,7 +45,7 @@ def ranking_table(rows: list[Row], config: SweepConfig) -> Table:
 
     better = "lower" if config.mode == "min" else "higher"
     table = Table(
-        title=f"{config.metric}: interquartile mean over runs ({better} is better), 95 % confidence interval",
+        title=f"{config.metric}, {better} is better",
         box=box.SIMPLE_HEAD,
         padding=(0, 1),
     )
@@ -53,7 +53,7 @@ def ranking_table(rows: list[Row], config: SweepConfig) -> Table:
     table.add_column("rank", justify="right")
     for path in paths:
         table.add_column(short(path), justify="right")
-    for header in ("runs", config.metric, "low", "high"):
+    for header in ("runs", "IQM", "95 % low", "high"):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows[:SHOWN]:
         estimates = (row[f"{config.metric}_{end}"] for end in ("iqm", "low95", "high95"))
