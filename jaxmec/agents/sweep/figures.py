@@ -11,6 +11,7 @@ import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import PercentFormatter
 
 from jaxmec.agents.sweep.config import SweepConfig
 from jaxmec.agents.sweep.folder import Row
@@ -61,6 +62,7 @@ def winners(path: Path, ranked: Sequence[Candidate], metric: str) -> None:
             yticklabels=[label(one.values) for one in shown],
             xlabel=f"{name_of(metric)}: interquartile mean, 95 % interval, and every run",
         )
+        _percent(axis.xaxis, metric)
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)
         axis.tick_params(axis="y", length=0)
@@ -72,13 +74,15 @@ def curves(path: Path, rows: Sequence[Row], config: SweepConfig) -> None:
     """Draw metrics against a swept field: interquartile means and 95 % intervals over everything else."""
     assert config.curves is not None
     wanted = config.curves
-    paths = [wanted.x] if wanted.lines is None else [wanted.lines, wanted.x]
+    shown = [wanted.x] if wanted.lines is None else [wanted.lines, wanted.x]
+    others = [path for path in config.space if path not in shown]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             1, len(wanted.y), figsize=(3.3 * len(wanted.y), 2.7), layout="constrained", squeeze=False
         )
         for axis, metric in zip(axes[0], wanted.y, strict=True):
-            found = [one for one in candidates(rows, paths, metric, worst=np.nan) if np.isfinite(one.estimate)]
+            found = candidates(rows, [*shown, *others], metric, across=others, worst=np.nan)
+            found = [one for one in found if np.isfinite(one.estimate)]
             lines: dict[str, list[Candidate]] = {}
             for one in found:
                 lines.setdefault(one.values.get(wanted.lines or "", ""), []).append(one)
@@ -93,11 +97,17 @@ def curves(path: Path, rows: Sequence[Row], config: SweepConfig) -> None:
                 )
             _x_axis(axis, sorted({one.values[wanted.x] for one in found}, key=_place))
             axis.set(xlabel=name_of(wanted.x), ylabel=name_of(metric))
+            _percent(axis.yaxis, metric)
         if wanted.lines is not None:
             handles, labels = axes[0][0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside right center", title=name_of(wanted.lines))
         figure.savefig(path)
         plt.close(figure)
+
+
+def _percent(axis: Any, metric: str) -> None:
+    if metric.endswith("gap"):
+        axis.set_major_formatter(PercentFormatter(1.0))
 
 
 def _place(value: str) -> tuple[float, str]:

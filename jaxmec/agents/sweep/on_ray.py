@@ -13,7 +13,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,14 @@ from ray import tune
 
 from jaxmec.agents.sweep.chunks import Chunk, chunks, facts, failed_rows, run_chunk, unfinished
 from jaxmec.agents.sweep.config import Resources, Space, SweepConfig, cell, parse
-from jaxmec.agents.sweep.folder import Folder, dump
+from jaxmec.agents.sweep.folder import FINISHED, Folder, Row, dump
 from jaxmec.agents.sweep.plan import Builder, Group
 from jaxmec.agents.sweep.progress import Progress
-from jaxmec.agents.sweep.ranking import rank
 from jaxmec.agents.sweep.statistics import interquartile_mean
 from jaxmec.agents.sweep.vectorised import Program, compile_group, even_chunk
 from jaxmec.config import build
 
-WORST = 1e30  # what an adaptive search is told of a diverged setting: it knows no infinity
+WORST = 1e30  # what an adaptive search is told of a setting that diverged or failed: it knows no infinity
 
 
 class ChunkWorker(tune.Trainable):
@@ -85,10 +84,7 @@ class PointWorker(tune.Trainable):
             self._programs[kind] = compile_group(group, sweep.seeds, sweep.evaluation, sweep.seeds)
         program = dataclasses.replace(self._programs[kind], group=group)
         rows = run_chunk(program, chunks(group, sweep.seeds, sweep.seeds)[0], sweep.seeds)
-        scores = [row[sweep.metric] for row in rows if row["status"] == "ok"]
-        worst = WORST if sweep.mode == "min" else -WORST
-        score = float(interquartile_mean(np.array(scores))) if len(scores) == len(rows) else worst
-        return {"rows": rows, "score": score, "facts": facts(program, sweep.seeds), "done": True}
+        return {"rows": rows, "score": _score(rows, sweep), "facts": facts(program, sweep.seeds), "done": True}
 
 
 class Listener(tune.Callback):
@@ -177,9 +173,7 @@ def run_adaptive(
     for row in folder.rows:
         point = parse({path: row[path] for path in config.space}, config.space)
         kinds.setdefault(builder.setting(0, point).kind(), int(row["group"]))
-    worst = WORST if config.mode == "min" else -WORST
-    known = [one for one in rank(folder.rows, config) if len(one.scores) == config.seeds]
-    rewards = [one.estimate if math.isfinite(one.estimate) else worst for one in known]
+    known = [rows for rows in _by_setting(folder.rows) if len(rows) == config.seeds]
     left = config.samples - len(known)
     if left < 1:
         return
@@ -210,11 +204,11 @@ def run_adaptive(
         metric="score",
         mode=config.mode,
         points_to_evaluate=[
-            {path: text if config.space[path].choice else float(text) for path, text in one.values.items()}
-            for one in known
+            {path: rows[0][path] if space.choice else float(rows[0][path]) for path, space in config.space.items()}
+            for rows in known
         ]
         or None,
-        evaluated_rewards=rewards or None,
+        evaluated_rewards=[_score(rows, config) for rows in known] or None,
         # Another seed after a resumption, or the first suggestions would be drawn again.
         seed=config.search_seed + len(known),
     )
@@ -242,6 +236,22 @@ def distribution(space: Space) -> Any:
         return optuna.distributions.FloatDistribution(*space.uniform)
     assert space.log_uniform is not None
     return optuna.distributions.FloatDistribution(*space.log_uniform, log=True)
+
+
+def _by_setting(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows that did not fail, together by setting."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["status"] in FINISHED:
+            found.setdefault(row["setting"], []).append(row)
+    return list(found.values())
+
+
+def _score(rows: Sequence[Mapping[str, Any]], config: SweepConfig) -> float:
+    """What the search is told of a setting: the interquartile mean over its seeds, if all ran well."""
+    if any(row["status"] != "ok" for row in rows):
+        return WORST if config.mode == "min" else -WORST
+    return float(interquartile_mean(np.array([float(row[config.metric]) for row in rows])))
 
 
 def slots(resources: Resources) -> int:

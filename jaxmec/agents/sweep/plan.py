@@ -35,7 +35,7 @@ class Setting:
 
     def kind(self) -> Any:
         """What a compilation depends on: settings whose kinds are equal can share one."""
-        shapes = tuple((np.shape(leaf), np.result_type(leaf)) for leaf in self.leaves())
+        shapes = tuple((np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in self.leaves())
         return self.env, jax.tree.structure((self.params, self.ppo)), shapes
 
 

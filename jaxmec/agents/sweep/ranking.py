@@ -49,16 +49,19 @@ def candidates(
       worst: the score of a run without a finite one.
     """
     settings = [path for path in paths if path not in across]
-    found: dict[tuple[str, ...], dict[tuple[str, ...], list[float]]] = {}
+    # By seed: a point that a search has drawn twice is still one run per seed.
+    found: dict[tuple[str, ...], dict[tuple[str, ...], dict[str, float]]] = {}
     for row in rows:
         if row["status"] != "failed":
             score = float(row[metric])
             tasks = found.setdefault(tuple(row[path] for path in settings), {})
-            tasks.setdefault(tuple(row[path] for path in across), []).append(
-                score if math.isfinite(score) else worst
-            )
+            runs = tasks.setdefault(tuple(row[path] for path in across), {})
+            runs[row["seed"]] = score if math.isfinite(score) else worst
     return [
-        Candidate(dict(zip(settings, values, strict=True)), tuple(np.array(runs) for runs in tasks.values()))
+        Candidate(
+            dict(zip(settings, values, strict=True)),
+            tuple(np.array(list(runs.values())) for runs in tasks.values()),
+        )
         for values, tasks in found.items()
     ]
 
