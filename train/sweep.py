@@ -87,9 +87,10 @@ def _run(flags: Flags, console: Any) -> int:
         best = next(row for row in store.rows if all(row[p] == ranking[0][p] for p in sweep.space))
         point = parse({path: best[path] for path in sweep.space}, sweep.space)
         report.write_best(store, sweep.scenario, builder.setting(0, point))
-    console.print(f"sweep folder: {where}")
+    console.print(f"sweep folder: {where}", soft_wrap=True)
     if len(store.finished()) < total:
-        console.print(f"not finished; continue with: python train/sweep.py --out {where} --resume")
+        again = f"python train/sweep.py --out {where} --resume" + " --backend ray" * (flags.backend == "ray")
+        console.print(f"not finished; continue with: {again}", soft_wrap=True)
         return 130
     return 0
 

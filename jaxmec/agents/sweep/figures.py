@@ -60,7 +60,16 @@ def winners(path: Path, ranked: Sequence[Candidate], metric: str) -> None:
         axis.set(
             yticks=range(len(shown)),
             yticklabels=[label(one.values) for one in shown],
-            xlabel=f"{name_of(metric)}: interquartile mean, 95 % interval, and every run",
+            xlabel=name_of(metric),
+        )
+        everything = np.concatenate([one.scores for one in shown]) if shown else np.ones(1)
+        if everything.min() > 0 and everything.max() / everything.min() > 20:
+            axis.set_xscale("log")
+        axis.set_title(
+            "bar: interquartile mean, band: 95 % bootstrap interval, dots: runs",
+            loc="right",
+            fontsize=7,
+            color="0.4",
         )
         _percent(axis.xaxis, metric)
         axis.invert_yaxis()
