@@ -60,8 +60,8 @@ def _run(flags: Flags, console: Any) -> int:
     wanted = points(sweep)[: 1 if adaptive else None]  # of an adaptive search one, to check everything by
     groups = plan.group(builder.setting(index, point) for index, point in enumerate(wanted))
     _check_metrics(sweep, groups)
+    on_ray = _import_ray() if flags.backend == "ray" else None
     store = folder.Folder(where, sweep, plan.fingerprint(groups), flags.resume)
-    on_ray: Any = _start_ray(flags.ray) if flags.backend == "ray" else None
 
     total = sweep.seeds * (sweep.samples if adaptive else len(wanted))
     console.print(
@@ -71,19 +71,21 @@ def _run(flags: Flags, console: Any) -> int:
     finished = len(store.finished())
     if finished:
         console.print(f"resuming after {finished} of {total} trials")
+    if on_ray is not None:
+        on_ray.start(flags.ray)
     with Progress(console, total, finished) as progress:
-        if adaptive:
-            on_ray.run_adaptive(sweep, builder, store, progress, flags.ray)
-        elif on_ray is not None:
-            on_ray.run_chunks(sweep, groups, store, progress, flags.ray)
-        else:
+        if on_ray is None:
             _run_here(sweep, groups, store, progress)
+        elif adaptive:
+            on_ray.run_adaptive(sweep, builder, store, progress, flags.ray)
+        else:
+            on_ray.run_chunks(sweep, groups, store, progress, flags.ray)
     console.print(progress.summary())
 
     ranking = report.write_report(store, sweep)
     if ranking:
         console.print(report.ranking_table(ranking, sweep))
-    if ranking and all(path.startswith("ppo.") for path in sweep.space):
+    if ranking and not sweep.across and all(path.startswith("ppo.") for path in sweep.space):
         best = next(row for row in store.rows if all(row[p] == ranking[0][p] for p in sweep.space))
         point = parse({path: best[path] for path in sweep.space}, sweep.space)
         report.write_best(store, sweep.scenario, builder.setting(0, point))
@@ -132,13 +134,12 @@ def _run_here(sweep: SweepConfig, groups: list[plan.Group], store: folder.Folder
         signal.signal(sig, handler)
 
 
-def _start_ray(resources: Resources) -> Any:
-    """Start Ray; returns the module that sweeps on it."""
+def _import_ray() -> Any:
+    """The module that sweeps on Ray, which is an extra."""
     try:
         from jaxmec.agents.sweep import on_ray
     except ImportError as error:
         raise ConfigError(f"backend: got 'ray', but {error}; install it: pip install 'jaxmec[ray]'") from None
-    on_ray.start(resources)
     return on_ray
 
 

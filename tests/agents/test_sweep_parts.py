@@ -14,7 +14,7 @@ import yaml
 import jaxmec
 from jaxmec.agents import PPOConfig, normalise, ppo
 from jaxmec.agents.networks import make_network, valid_cuts
-from jaxmec.agents.sweep import chunks, plan, vectorised
+from jaxmec.agents.sweep import chunks, figures, plan, vectorised
 from jaxmec.agents.sweep.config import Evaluation, SweepConfig, assign, cell, load, parse, points
 from jaxmec.agents.sweep.folder import Folder, dump
 from jaxmec.agents.sweep.ranking import candidates, rank
@@ -387,3 +387,16 @@ def test_a_device_failure_is_a_row_and_not_the_end(monkeypatch):
         (0, "failed", "RESOURCE_EXHAUSTED: out of memory"),
         (1, "failed", "RESOURCE_EXHAUSTED: out of memory"),
     ]
+
+
+def test_figures_of_many_few_and_no_winners(tmp_path):
+    config = sweep(
+        space={"ppo.learning_rate": {"grid": [1, 2]}, "tradeoff": {"grid": [1, 100]}},
+        curves={"x": "tradeoff", "y": ["objective"], "lines": "ppo.learning_rate"},
+    )
+    rows = [row(i, rate, task, 0, i + 1) for i, (rate, task) in enumerate([("1", "1"), ("1", "100"), ("2", "1")])]
+    diverged = [row(0, "1", "1", 0, "NaN", status="diverged")]
+    for name, part in {"rows": rows, "single": rows[:1], "diverged": diverged}.items():
+        figures.winners(tmp_path / f"{name}.png", rank(part, config), "objective")
+        figures.curves(tmp_path / f"{name}-curves.png", part, config)
+    assert len(list(tmp_path.glob("*.png"))) == 6

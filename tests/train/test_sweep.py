@@ -198,7 +198,7 @@ def drop(row, names):
     not has_ray or importlib.util.find_spec("optuna") is None, reason="an extra: pip install 'jaxmec[ray]'"
 )
 def test_optuna_suggests_settings_and_learns_from_those_in_the_table(command, tmp_path):
-    space = {"ppo.learning_rate": {"log_uniform": [1e-4, 1e-2]}, "ppo.reward": {"choice": ["user_cost"]}}
+    space = {"ppo.learning_rate": {"log_uniform": [1e-4, 1e-2]}, "ppo.network": {"choice": ["set"]}}
     file = write(tmp_path / "optuna.yaml", space, samples=3, search="optuna")
     out = tmp_path / "optuna"
     finish(command("--config", file, "--out", out, "--backend", "ray"))

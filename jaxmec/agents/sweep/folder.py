@@ -33,15 +33,15 @@ class Folder:
     """The files of a sweep; every one is replaced whole, so a crash at any moment leaves no torn file."""
 
     def __init__(self, path: Path, config: SweepConfig, fingerprint: str, resume: bool) -> None:
-        """Start a folder, or open one that holds the same sweep.
+        """Start a folder, or open one that holds trials of the same sweep.
 
         Raises:
-          ConfigError: if the folder holds a sweep and `resume` is not asked for, or holds another sweep.
+          ConfigError: if the folder holds trials and `resume` is not asked for, or holds those of another sweep.
         """
         self.path = path
         self._table, self._plan = path / "trials.csv", path / "plan.json"
         self.rows: list[Row] = []
-        if self._plan.exists():
+        if self._table.exists():
             if not resume:
                 raise ConfigError(f"out: {path} holds a sweep; continue it with --resume, or name another folder")
             check_same(path, config)
@@ -51,9 +51,8 @@ class Folder:
                     f"out: the settings of {path} were built from other numbers: the scenario's file, its "
                     "profiles, jaxmec's defaults or the precision have changed since; name another folder"
                 )
-            if self._table.exists():
-                with self._table.open(newline="") as file:
-                    self.rows = list(csv.DictReader(file))
+            with self._table.open(newline="") as file:
+                self.rows = list(csv.DictReader(file))
         else:
             path.mkdir(parents=True, exist_ok=True)
             self.plan = {"fingerprint": fingerprint, "groups": {}}
