@@ -116,7 +116,7 @@ def curves(path: Path, rows: Sequence[Row], config: SweepConfig) -> None:
 
 def _percent(axis: Any, metric: str) -> None:
     if metric.endswith("gap"):
-        axis.set_major_formatter(PercentFormatter(1.0))
+        axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
 def _place(value: str) -> tuple[float, str]:
