@@ -93,32 +93,14 @@ class EdgeInferenceEnv:
         key_step, key_reset = jax.random.split(key)
         obs, next_state, reward, terminated, info = self.step_env(key_step, state, action, params)
         truncated = next_state.slot >= params.episode_slots
-        fresh_obs, fresh_state = self.reset_env(key_reset, params)
-
-        def restart(fresh: Array, going_on: Array) -> Array:
-            return jnp.where(truncated, fresh, going_on)
-
+        fresh_state = self._draw_state(key_reset, params)
         info["final_observation"] = obs
-        obs, next_state = jax.tree.map(restart, (fresh_obs, fresh_state), (obs, next_state))
-        return obs, next_state, reward, terminated, truncated, info
+        next_state = jax.tree.map(lambda fresh, on: jnp.where(truncated, fresh, on), fresh_state, next_state)
+        return self.observe(next_state, params), next_state, reward, terminated, truncated, info
 
     def reset_env(self, key: Array, params: EnvParams) -> tuple[Array, EnvState]:
         """The same as `reset`."""
-        keys = jax.random.split(key, 6)
-        shape = (self.num_users,)
-        area = jax.random.uniform(keys[2], shape)
-        inner, outer = params.distance_m[:, 0], params.distance_m[:, 1]
-        distance_m = jnp.sqrt(inner**2 + area * (outer**2 - inner**2))  # uniform over the ring's area
-        state = EnvState(
-            slot=jnp.zeros((), jnp.int32),
-            network=jax.random.categorical(keys[0], jnp.log(params.network_probability)),
-            device=jax.random.categorical(keys[1], jnp.log(params.device_probability)),
-            mean_gain=channel.mean_gain(distance_m, jax.random.normal(keys[3], shape), params.channel),
-            fading=channel.draw_fading(keys[4], self.num_users, self.fading_diversity),
-            workload=workload.reset(keys[5], self.arrivals, params.workload),
-            device_queue=jnp.zeros(shape),
-            server_queue=jnp.zeros(()),
-        )
+        state = self._draw_state(key, params)
         return self.observe(state, params), state
 
     def step_env(
@@ -131,7 +113,6 @@ class EdgeInferenceEnv:
             delay_s [N] mean end-to-end delay of a request; stable bool[N] whether every stage keeps up;
             device_energy_j [N] device and radio, in this slot; server_energy_j [];
             objective [] of the slot problem; duality_gap [] certified relative suboptimality of the shares;
-            user_cost [N] each user's part of the objective plus the rent of its shares at the slot's prices;
             bandwidth_price, server_price [] of the two shared budgets;
             cut int32[N] the cuts that ran; invalid_action bool[N] where they differ from `action`.
         """
@@ -169,7 +150,6 @@ class EdgeInferenceEnv:
             "server_energy_j": outcome.server_energy_j,
             "objective": allocation.objective,
             "duality_gap": allocation.duality_gap,
-            "user_cost": self._user_cost(problem, allocation, outcome),
             "bandwidth_price": allocation.bandwidth_price,
             "server_price": allocation.server_price,
             "cut": cut,
@@ -238,6 +218,40 @@ class EdgeInferenceEnv:
     def observe(self, state: EnvState, params: EnvParams) -> Array:
         """The observation of a state: float32[N, F]."""
         return features.observe(self.cut_problems(state, params), self.action_mask(state, params))
+
+    def _draw_state(self, key: Array, params: EnvParams) -> EnvState:
+        keys = jax.random.split(key, 6)
+        shape = (self.num_users,)
+        area = jax.random.uniform(keys[2], shape)
+        inner, outer = params.distance_m[:, 0], params.distance_m[:, 1]
+        distance_m = jnp.sqrt(inner**2 + area * (outer**2 - inner**2))  # uniform over the ring's area
+        return EnvState(
+            slot=jnp.zeros((), jnp.int32),
+            network=jax.random.categorical(keys[0], jnp.log(params.network_probability)),
+            device=jax.random.categorical(keys[1], jnp.log(params.device_probability)),
+            mean_gain=channel.mean_gain(distance_m, jax.random.normal(keys[3], shape), params.channel),
+            fading=channel.draw_fading(keys[4], self.num_users, self.fading_diversity),
+            workload=workload.reset(keys[5], self.arrivals, params.workload),
+            device_queue=jnp.zeros(shape),
+            server_queue=jnp.zeros(()),
+        )
+
+    def _draw_state(self, key: Array, params: EnvParams) -> EnvState:
+        keys = jax.random.split(key, 6)
+        shape = (self.num_users,)
+        area = jax.random.uniform(keys[2], shape)
+        inner, outer = params.distance_m[:, 0], params.distance_m[:, 1]
+        distance_m = jnp.sqrt(inner**2 + area * (outer**2 - inner**2))  # uniform over the ring's area
+        return EnvState(
+            slot=jnp.zeros((), jnp.int32),
+            network=jax.random.categorical(keys[0], jnp.log(params.network_probability)),
+            device=jax.random.categorical(keys[1], jnp.log(params.device_probability)),
+            mean_gain=channel.mean_gain(distance_m, jax.random.normal(keys[3], shape), params.channel),
+            fading=channel.draw_fading(keys[4], self.num_users, self.fading_diversity),
+            workload=workload.reset(keys[5], self.arrivals, params.workload),
+            device_queue=jnp.zeros(shape),
+            server_queue=jnp.zeros(()),
+        )
 
     def _user_cost(self, problem: SlotProblem, allocation: Allocation, outcome: Outcome) -> Array:
         requests = problem.slot_s * problem.arrival_rate_hz

@@ -10,6 +10,8 @@ before anyone has solved the slot problem.
 
 from __future__ import annotations
 
+import math
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -33,11 +35,13 @@ CUT_FEATURES = (
     "server seconds",
     "expected cost",
     "expected cost over the best cut's",
+    "expected regret",  # 1 - best cost / cost on a scale of a few per cent; in [0, 1], no logarithm
 )
 
 _SMALLEST_S = 1e-4  # stages shorter than this look alike
 _SMALLEST_PRICE = 1e-4
 _SMALLEST_SHARE = 1e-4
+_FINE = 0.03  # relative differences of cost that the finest feature tells apart
 
 
 def observe(cut_problems: SlotProblem, action_mask: Array) -> Array:
@@ -58,6 +62,7 @@ def observe(cut_problems: SlotProblem, action_mask: Array) -> Array:
             *jnp.moveaxis(jnp.log10(stages + _SMALLEST_S), -1, 0),
             jnp.log10(cost / cut_problems.delay_price[:, None] + _SMALLEST_S),
             jnp.log10(jnp.maximum(cost / best, 1.0)),
+            (cost - best) / (cost - best + _FINE * best),
         ],
         axis=-1,
     )
@@ -89,6 +94,14 @@ def unpack(observation: Array, num_cuts: int) -> tuple[Array, Array]:
     split = len(USER_FEATURES)
     cuts = observation[..., split:]
     return observation[..., :split], cuts.reshape(*cuts.shape[:-1], num_cuts, len(CUT_FEATURES))
+
+
+def log_expected_cost(observation: Array, num_cuts: int) -> Array:
+    """Natural logarithm of what every user expects of its best cut: [..., N] from observations [..., N, F]."""
+    users, cuts = unpack(observation, num_cuts)
+    seconds = cuts[..., CUT_FEATURES.index("expected cost")]
+    least = jnp.min(jnp.where(cuts[..., 0] > 0.5, seconds, jnp.inf), axis=-1)
+    return math.log(10.0) * (least + users[..., USER_FEATURES.index("price of delay")])
 
 
 def observation_size(num_cuts: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 import jaxmec
 from jaxmec.allocation import allocate
-from jaxmec.features import equal_share_costs, expected_costs, observation_size, unpack
+from jaxmec.features import equal_share_costs, expected_costs, log_expected_cost, observation_size, unpack
 from jaxmec.policies import make_policy
 
 
@@ -27,7 +27,16 @@ def test_rows_unpack_into_what_the_problem_holds(system):
     np.testing.assert_allclose(users[:, 0], np.log10(problem.arrival_rate_hz + 1e-4), rtol=1e-5)
     np.testing.assert_allclose(users[:, 1], np.log10(problem.snr), rtol=1e-5)
     np.testing.assert_allclose(users[:, 6], 1.0, rtol=1e-6)  # ten users
-    assert cuts.shape == (10, env.num_cuts, 6)
+    assert cuts.shape == (10, env.num_cuts, 7)
+
+
+def test_what_users_expect_can_be_read_from_the_observation(system):
+    env, params, state = system
+    mask = np.asarray(env.action_mask(state, params))
+    _, cost = expected_costs(env.cut_problems(state, params), env.action_mask(state, params))
+    least = np.where(mask, cost, np.inf).min(axis=-1)
+    log_cost = log_expected_cost(env.observe(state, params), env.num_cuts)
+    np.testing.assert_allclose(log_cost, np.log(least), atol=2e-3)
 
 
 def test_equal_share_cost_of_a_local_cut_by_hand(system):
@@ -52,6 +61,8 @@ def test_equal_share_cost_of_a_local_cut_by_hand(system):
 def test_expected_costs_point_at_cuts_near_the_best(system):
     env, params, _ = system
     _, states = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(1), 64), params)
+    queues = jax.random.uniform(jax.random.key(2), states.device_queue.shape, maxval=20.0)
+    states = states.replace(device_queue=queues, server_queue=jnp.full_like(states.server_queue, 5.0))
 
     def objectives(name):
         policy = make_policy(name, env)

@@ -151,7 +151,8 @@ def _train(
                 last_line = time.perf_counter()
                 left_s = (config.ppo.num_updates - done) * steps_per_update / speed
                 console.print(
-                    f"{done * steps_per_update:,} steps  {speed:,.0f} steps/s  {LINE.format(**row)}  {left_s:.0f} s left"
+                    f"{done * steps_per_update:,} steps  {speed:,.0f} steps/s  "
+                    f"{LINE.format(**row)}  {left_s:.0f} s left"
                 )
             if done % flags.checkpoint_every == 0 or done == config.ppo.num_updates or stop:
                 save_checkpoint(folder, learner)

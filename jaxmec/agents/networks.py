@@ -38,17 +38,19 @@ class SetActorCritic(nn.Module):
         """
         users, cuts = unpack(observation, self.num_cuts)
         user = nn.Dense(self.width, name="user")(users)
-        cut = nn.gelu(nn.Dense(self.width, name="cut")(cuts) + user[..., None, :])
-        menu = jnp.max(jnp.where(mask[..., None], cut, -1e3), axis=-2)  # what a user could do
-        own = nn.gelu(nn.Dense(self.width, name="own")(menu) + user)
+        cut = nn.relu(nn.Dense(self.width, name="cut")(cuts) + user[..., None, :])
+        menu = jnp.max(jnp.where(mask[..., None], cut, 0.0), axis=-2)  # what a user could do
+        own = nn.relu(nn.Dense(self.width, name="own")(menu) + user)
         everyone = jnp.concatenate([jnp.mean(own, axis=-2), jnp.max(own, axis=-2)], axis=-1)
         context = nn.Dense(self.width, name="context")(everyone)[..., None, :]
-        joint = nn.gelu(own + context)
+        joint = nn.relu(own + context)
         query = nn.Dense(self.width, name="query")(joint)[..., None, :]
-        hidden = nn.gelu(nn.Dense(self.width, name="mix")(cut) + query)
-        score = nn.Dense(1, kernel_init=nn.initializers.orthogonal(0.01), name="score")(hidden)[..., 0]
-        value = nn.Dense(1, name="value")(nn.gelu(nn.Dense(self.width, name="critic")(joint)))[..., 0]
-        return jnp.where(mask, score, MASKED), value
+        hidden = nn.relu(nn.Dense(self.width, name="mix")(cut) + query)
+        # A cut's features lead to its score directly, too: the closed-form costs among them nearly decide.
+        direct = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros, name="direct")(cuts)
+        score = direct + nn.Dense(1, kernel_init=nn.initializers.orthogonal(0.01), name="score")(hidden)
+        value = nn.Dense(1, name="value")(nn.relu(nn.Dense(self.width, name="critic")(joint)))[..., 0]
+        return jnp.where(mask, score[..., 0], MASKED), value
 
 
 class MlpActorCritic(nn.Module):

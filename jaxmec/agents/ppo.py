@@ -20,7 +20,11 @@ from jax import Array
 from jaxmec.agents import distribution, normalise
 from jaxmec.agents.advantage import gae
 from jaxmec.agents.networks import make_network, valid_cuts
+from jaxmec.allocation import SolverConfig, cut_costs
 from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
+from jaxmec.features import log_expected_cost
+
+REGRET_SOLVER = SolverConfig(iterations=10)  # costs within 1e-5 on coinfer10, far below what cuts differ by
 
 
 def _static(default: Any) -> Any:
@@ -30,15 +34,15 @@ def _static(default: Any) -> Any:
 class PPOConfig(struct.PyTreeNode):
     """Hyperparameters. Floats are traced, so a sweep over them is one vmap; the rest are shapes and kinds.
 
-    `reward` is what a user is taught by:
-      "user_cost": -log of its own part of the objective plus the rent of its shares at the slot's prices;
-      "objective": -log of the slot objective, the same for all users;
-      "environment": the environment's reward, the same for all users.
+    `teacher` is what the actor learns from:
+      "objective": model-free; the reward is -log of the slot objective, the same for all users;
+      "environment": model-free; the environment's reward, the same for all users;
+      "regret": white box; what every cut of every user would have cost at the slot's own prices, without a critic.
 
     The field "network" is "set" or "mlp", see `jaxmec.agents.networks`.
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     final_learning_rate: float = 1e-5  # reached linearly with the last update
     discount: float = 0.0
     trace_decay: float = 0.95
@@ -46,14 +50,14 @@ class PPOConfig(struct.PyTreeNode):
     entropy_weight: float = 3e-3  # falls linearly to zero
     value_weight: float = 0.5
     max_grad_norm: float = 0.5
-    total_steps: int = _static(1_600_000)
+    total_steps: int = _static(3_000_000)
     num_envs: int = _static(4096)
-    num_steps: int = _static(4)  # per environment and update
-    num_epochs: int = _static(2)
-    num_minibatches: int = _static(8)
+    num_steps: int = _static(1)  # per environment and update
+    num_epochs: int = _static(1)
+    num_minibatches: int = _static(32)
     network: Literal["set", "mlp"] = _static("set")
-    width: int = _static(48)
-    reward: Literal["user_cost", "objective", "environment"] = _static("user_cost")
+    width: int = _static(32)
+    teacher: Literal["objective", "environment", "regret"] = _static("objective")
 
     @property
     def num_updates(self) -> int:
@@ -89,6 +93,7 @@ class Batch(struct.PyTreeNode):
     log_prob: Array
     value: Array
     advantage: Array
+    regret: Array  # [..., K]; of the white-box learner, else [..., 0]
 
 
 def check(config: PPOConfig) -> None:
@@ -100,12 +105,11 @@ def check(config: PPOConfig) -> None:
     for name in ("total_steps", "num_envs", "num_steps", "num_epochs", "num_minibatches", "width"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name}: got {getattr(config, name)}; allowed is at least 1")
-    if config.num_envs * config.num_steps % config.num_minibatches:
+    if config.num_envs % config.num_minibatches:
         raise ValueError(
-            f"num_minibatches: got {config.num_minibatches}; allowed is a divisor of num_envs * num_steps = "
-            f"{config.num_envs * config.num_steps}"
+            f"num_minibatches: got {config.num_minibatches}; allowed is a divisor of num_envs = {config.num_envs}"
         )
-    for name in ("network", "reward"):
+    for name in ("network", "teacher"):
         allowed = get_args(get_type_hints(PPOConfig)[name])
         if getattr(config, name) not in allowed:
             raise ValueError(f"{name}: got {getattr(config, name)!r}; allowed are {', '.join(allowed)}")
@@ -128,8 +132,11 @@ def make_train(env: EdgeInferenceEnv, config: PPOConfig) -> Callable[[Array, Env
 
 def init(env: EdgeInferenceEnv, config: PPOConfig, key: Array, params: EnvParams) -> Learner:
     """A fresh network among fresh episodes."""
-    key, key_net, key_env = jax.random.split(key, 3)
+    key, key_net, key_env, key_slot = jax.random.split(key, 4)
     observation, env_state = jax.vmap(env.reset, (0, None))(jax.random.split(key_env, config.num_envs), params)
+    # Episodes are at different slots from the start, so that they do not end all at once.
+    slot = jax.random.randint(key_slot, (config.num_envs,), 0, params.episode_slots)
+    env_state = env_state.replace(slot=slot)
     moments = normalise.update(normalise.init(observation.shape[-1]), observation)
     network = make_network(config.network, env.num_cuts, config.width)
     weights = network.init(key_net, observation[0], valid_cuts(observation[0], env.num_cuts))
@@ -159,29 +166,33 @@ def _update(
     env: EdgeInferenceEnv, config: PPOConfig, learner: Learner, params: EnvParams
 ) -> tuple[Learner, dict[str, Array]]:
     network = make_network(config.network, env.num_cuts, config.width)
-    key, key_rollout, key_epochs = jax.random.split(learner.key, 3)
+    key, key_rollout = jax.random.split(learner.key)
     env_state, observation, batch, seen, metrics = _rollout(env, config, network, learner, params, key_rollout)
 
-    size = config.num_envs * config.num_steps
-    flat = jax.tree.map(lambda leaf: leaf.reshape(size, *leaf.shape[2:]), batch)
     done = learner.updates / config.num_updates
     rate = config.learning_rate + done * (config.final_learning_rate - config.learning_rate)
     loss = partial(_loss, network, config, (1.0 - done) * config.entropy_weight)
 
-    def minibatch(carry: tuple[Any, Any], rows: Array) -> tuple[tuple[Any, Any], dict[str, Array]]:
+    def minibatch(carry: tuple[Any, Any], part: Batch) -> tuple[tuple[Any, Any], dict[str, Array]]:
         weights, optimiser = carry
-        part = jax.tree.map(lambda leaf: leaf[rows], flat)
         gradient, losses = jax.grad(loss, has_aux=True)(weights, part)
         step, optimiser = _optimiser(config).update(gradient, optimiser)
         weights = jax.tree.map(lambda w, s: w - rate * s, weights, step)
         return (weights, optimiser), losses
 
-    def epoch(carry: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], dict[str, Array]]:
-        rows = jax.random.permutation(key, size).reshape(config.num_minibatches, -1)
-        return jax.lax.scan(minibatch, carry, rows)
+    def split(leaf: Array) -> Array:
+        # Environments are alike, so every M-th of them is as good as a random draw, and where they are spread over
+        # devices each minibatch is spread over all of them.
+        num_steps, num_envs, *rest = leaf.shape
+        parts = leaf.reshape(num_steps, num_envs // config.num_minibatches, config.num_minibatches, *rest)
+        return jnp.moveaxis(parts, 2, 0)
 
+    parts = jax.tree.map(split, batch)
     (weights, optimiser), losses = jax.lax.scan(
-        epoch, (learner.params, learner.optimiser), jax.random.split(key_epochs, config.num_epochs)
+        lambda carry, _: jax.lax.scan(minibatch, carry, parts),
+        (learner.params, learner.optimiser),
+        None,
+        length=config.num_epochs,
     )
     metrics |= jax.tree.map(jnp.mean, losses) | {"learning_rate": rate}
     learner = Learner(
@@ -216,11 +227,14 @@ def _rollout(
         value_tp1 = jax.lax.cond(
             config.discount > 0, lambda: act(info["final_observation"])[3], lambda: jnp.zeros_like(value)
         )
-        taught = {
-            "user_cost": lambda: -jnp.log(info["user_cost"]),
-            "objective": lambda: jnp.broadcast_to(-jnp.log(info["objective"])[:, None], value.shape),
-            "environment": lambda: jnp.broadcast_to(reward[:, None], value.shape),
-        }[config.reward]()
+        # What the closed form expects is a baseline that knows the state, not the cuts.
+        expected = jax.nn.logsumexp(log_expected_cost(observation, env.num_cuts), axis=-1)
+        reward_t = reward if config.teacher == "environment" else expected - jnp.log(info["objective"])
+        taught = jnp.broadcast_to(reward_t[:, None], value.shape)
+        regret = jnp.zeros((*value.shape, 0))
+        if config.teacher == "regret":
+            prices = info["bandwidth_price"], info["server_price"]
+            regret = jax.vmap(partial(_regret, env), (0, None, 0, 0))(env_state, params, *prices)
         budget_j = jax.vmap(env.device_budget_j, (0, None))(env_state, params)
         metrics = {
             "reward": jnp.mean(reward),
@@ -231,7 +245,7 @@ def _rollout(
             "server_energy": jnp.mean(info["server_energy_j"] / params.server_budget_j),
             "stable": jnp.mean(info["stable"]),
         }
-        kept = (scaled, mask, action, distribution.log_prob(logits, action), value)
+        kept = (scaled, mask, action, distribution.log_prob(logits, action), value, regret)
         future = (taught, value_tp1, terminated[:, None], truncated[:, None])
         return (next_state, next_observation), (kept, future, observation, metrics)
 
@@ -239,22 +253,35 @@ def _rollout(
     (env_state, observation), (kept, future, seen, metrics) = jax.lax.scan(
         step, carry, jax.random.split(key, config.num_steps)
     )
-    scaled, mask, action, log_prob, value = kept
+    scaled, mask, action, log_prob, value, regret = kept
     taught, value_tp1, terminated, truncated = future
     advantage = gae(taught, value, value_tp1, terminated, truncated, config.discount, config.trace_decay)
-    batch = Batch(scaled, mask, action, log_prob, value, advantage)
+    batch = Batch(scaled, mask, action, log_prob, value, advantage, regret)
     return env_state, observation, batch, seen, jax.tree.map(jnp.mean, metrics)
+
+
+def _regret(
+    env: EdgeInferenceEnv, state: EnvState, params: EnvParams, bandwidth_price: Array, server_price: Array
+) -> Array:
+    """What each cut costs more than the user's best at given prices, relative to the mean user's cost: [N, K]."""
+    mask = env.action_mask(state, params)
+    costs = cut_costs(env.cut_problems(state, params), bandwidth_price, server_price, REGRET_SOLVER)
+    best = jnp.min(jnp.where(mask, costs, jnp.inf), axis=-1, keepdims=True)
+    return jnp.where(mask, costs - best, 0.0) / jnp.mean(best)
 
 
 def _loss(
     network: Any, config: PPOConfig, entropy_weight: Array, weights: Any, batch: Batch
 ) -> tuple[Array, dict[str, Array]]:
     logits, value = network.apply(weights, batch.observation, batch.mask)
-    ratio = jnp.exp(distribution.log_prob(logits, batch.action) - batch.log_prob)
-    advantage = (batch.advantage - jnp.mean(batch.advantage)) / (jnp.std(batch.advantage) + 1e-8)
-    policy_loss = -jnp.mean(clipped_gain(ratio, advantage, config.clip))
-    value_loss = 0.5 * jnp.mean((value - batch.value - batch.advantage) ** 2)
     entropy = jnp.mean(distribution.entropy(logits))
+    ratio = jnp.exp(distribution.log_prob(logits, batch.action) - batch.log_prob)
+    if config.teacher == "regret":
+        policy_loss, value_loss = jnp.mean(jnp.sum(jax.nn.softmax(logits) * batch.regret, axis=-1)), jnp.zeros(())
+    else:
+        advantage = (batch.advantage - jnp.mean(batch.advantage)) / (jnp.std(batch.advantage) + 1e-8)
+        policy_loss = -jnp.mean(clipped_gain(ratio, advantage, config.clip))
+        value_loss = 0.5 * jnp.mean((value - batch.value - batch.advantage) ** 2)
     losses = {
         "policy_loss": policy_loss,
         "value_loss": value_loss,
