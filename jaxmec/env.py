@@ -10,7 +10,7 @@ from flax import struct
 from jax import Array
 
 from jaxmec import channel, features, lyapunov, spaces, workload
-from jaxmec.allocation import Allocation, Outcome, SlotProblem, SolverConfig, allocate, evaluate
+from jaxmec.allocation import SlotProblem, SolverConfig, allocate, evaluate
 
 
 class EnvParams(struct.PyTreeNode):
@@ -234,34 +234,6 @@ class EdgeInferenceEnv:
             workload=workload.reset(keys[5], self.arrivals, params.workload),
             device_queue=jnp.zeros(shape),
             server_queue=jnp.zeros(()),
-        )
-
-    def _draw_state(self, key: Array, params: EnvParams) -> EnvState:
-        keys = jax.random.split(key, 6)
-        shape = (self.num_users,)
-        area = jax.random.uniform(keys[2], shape)
-        inner, outer = params.distance_m[:, 0], params.distance_m[:, 1]
-        distance_m = jnp.sqrt(inner**2 + area * (outer**2 - inner**2))  # uniform over the ring's area
-        return EnvState(
-            slot=jnp.zeros((), jnp.int32),
-            network=jax.random.categorical(keys[0], jnp.log(params.network_probability)),
-            device=jax.random.categorical(keys[1], jnp.log(params.device_probability)),
-            mean_gain=channel.mean_gain(distance_m, jax.random.normal(keys[3], shape), params.channel),
-            fading=channel.draw_fading(keys[4], self.num_users, self.fading_diversity),
-            workload=workload.reset(keys[5], self.arrivals, params.workload),
-            device_queue=jnp.zeros(shape),
-            server_queue=jnp.zeros(()),
-        )
-
-    def _user_cost(self, problem: SlotProblem, allocation: Allocation, outcome: Outcome) -> Array:
-        requests = problem.slot_s * problem.arrival_rate_hz
-        server_energy_j = requests * problem.server_power_w * problem.server_work_s * allocation.server_share**2
-        return (
-            problem.delay_price * outcome.delay_s
-            + problem.energy_price * outcome.device_energy_j
-            + problem.server_energy_price * server_energy_j
-            + allocation.bandwidth_price * allocation.bandwidth_share
-            + allocation.server_price * allocation.server_share
         )
 
     def _nearest_valid_cut(self, state: EnvState, action: Array, params: EnvParams) -> Array:

@@ -141,7 +141,7 @@ def make(
     Raises:
       ConfigError: a ValueError that names file, field, value and what is allowed.
     """
-    path = _find(scenario)
+    path = find(scenario)
     data = merge(read_yaml(path), overrides)
     if num_users is not None:
         if not isinstance(data.get("users"), list) or len(data["users"]) != 1:
@@ -151,7 +151,12 @@ def make(
     return _assemble(config, path)
 
 
-def _find(scenario: str | Path) -> Path:
+def find(scenario: str | Path) -> Path:
+    """The file of a scenario's name, or the path itself.
+
+    Raises:
+      ConfigError: if it is neither a name of `scenarios()` nor the path of a YAML file.
+    """
     if str(scenario) in scenarios():
         return _FOLDER / f"{scenario}.yaml"
     if str(scenario).endswith((".yaml", ".yml")):

@@ -1,0 +1,147 @@
+"""Train with many settings and seeds, and tell which are best.
+
+    python train/sweep.py --config configs/sweeps/rate.yaml
+    python train/sweep.py --config configs/sweeps/rate.yaml --backend ray
+    python train/sweep.py --out runs/sweeps/rate --resume
+
+Settings that differ in numbers only are trained together in one compiled call, see `jaxmec.agents.sweep`.
+Everything lies in one folder. Interrupt it as you like: what has ended is saved, and --resume runs the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.markup import escape
+
+from jaxmec.agents.sweep import chunks, folder, plan, report, vectorised
+from jaxmec.agents.sweep.config import Resources, SweepConfig, load, parse, points
+from jaxmec.agents.sweep.progress import Progress
+from jaxmec.config import ConfigError
+from jaxmec.evaluation import terminal
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Sweep over settings and seeds."""
+
+    config: Path | None = None
+    """The sweep's file (see configs/sweeps); on resuming, the folder's own if absent."""
+    out: Path | None = None
+    """The sweep's folder; runs/sweeps/NAME-OF-THE-FILE if absent."""
+    resume: bool = False
+    """Run what the sweep in the folder still lacks."""
+    backend: Literal["here", "ray"] = "here"
+    """This machine's first device, or Ray Tune."""
+    ray: Resources = dataclasses.field(default_factory=Resources)
+    """Where --backend ray runs."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    console = terminal()
+    flags = tyro.cli(Flags, args=argv)
+    try:
+        return _run(flags, console)
+    except (ConfigError, OSError) as error:
+        console.print(f"[red]error:[/red] {escape(str(error))}")
+        return 2
+
+
+def _run(flags: Flags, console: Any) -> int:
+    where, sweep = _prepare(flags)
+    builder = plan.Builder(sweep)
+    adaptive = sweep.search == "optuna"
+    wanted = points(sweep)[: 1 if adaptive else None]  # of an adaptive search one, to check everything by
+    groups = plan.group(builder.setting(index, point) for index, point in enumerate(wanted))
+    _check_metrics(sweep, groups)
+    on_ray = _import_ray() if flags.backend == "ray" else None
+    store = folder.Folder(where, sweep, plan.fingerprint(groups), flags.resume)
+
+    total = sweep.seeds * (sweep.samples if adaptive else len(wanted))
+    console.print(
+        f"{total // sweep.seeds} settings × {sweep.seeds} seeds"
+        + ("" if adaptive else f" in {len(groups)} group{'s' * (len(groups) > 1)} of equal shapes")
+    )
+    finished = len(store.finished())
+    if finished:
+        console.print(f"resuming after {finished} of {total} trials")
+    if on_ray is not None:
+        on_ray.start(flags.ray)
+    with Progress(console, total, finished) as progress:
+        if on_ray is None:
+            _run_here(sweep, groups, store, progress)
+        elif adaptive:
+            on_ray.run_adaptive(sweep, builder, store, progress, flags.ray)
+        else:
+            on_ray.run_chunks(sweep, groups, store, progress, flags.ray)
+    console.print(progress.summary())
+
+    ranking = report.write_report(store, sweep)
+    if ranking:
+        console.print(report.ranking_table(ranking, sweep))
+    if ranking and not sweep.across and all(path.startswith("ppo.") for path in sweep.space):
+        best = next(row for row in store.rows if all(row[p] == ranking[0][p] for p in sweep.space))
+        point = parse({path: best[path] for path in sweep.space}, sweep.space)
+        report.write_best(store, sweep.scenario, builder.setting(0, point))
+    console.print(f"sweep folder: {where}", soft_wrap=True)
+    if len(store.finished()) < total:
+        again = f"python train/sweep.py --out {where} --resume" + " --backend ray" * (flags.backend == "ray")
+        console.print(f"not finished; continue with: {again}", soft_wrap=True)
+        return 130
+    return 0
+
+
+def _prepare(flags: Flags) -> tuple[Path, SweepConfig]:
+    """The sweep's folder and configuration."""
+    if flags.config is None and not (flags.resume and flags.out):
+        raise ConfigError("config: missing; allowed is a sweep's file, or --out FOLDER --resume")
+    where = flags.out or Path("runs/sweeps") / flags.config.stem  # type: ignore[union-attr]
+    sweep = load(flags.config) if flags.config else folder.stored(where)
+    if sweep.search == "optuna" and flags.backend != "ray":
+        raise ConfigError("search: got 'optuna', which needs --backend ray; allowed without it is 'random'")
+    return where, sweep
+
+
+def _check_metrics(sweep: SweepConfig, groups: list[plan.Group]) -> None:
+    """Refuse names that no trial will have, before anything runs."""
+    known = vectorised.metric_names(groups[0].settings[0], sweep.evaluation)
+    wanted = {"metric": [sweep.metric], "curves.y": list(sweep.curves.y) if sweep.curves else []}
+    for field, names in wanted.items():
+        for name in names:
+            if name not in known:
+                hint = "" if sweep.evaluation else "; eval_... needs the field evaluation"
+                raise ConfigError(f"{field}: got {name!r}; allowed are {', '.join(known)}{hint}")
+
+
+def _run_here(sweep: SweepConfig, groups: list[plan.Group], store: folder.Folder, progress: Progress) -> None:
+    """Run to the end; the first interruption stops after the chunk that is running, the second at once."""
+    stop = False
+
+    def on_signal(number: int, _: object) -> None:
+        nonlocal stop
+        stop = True
+        signal.signal(number, signal.SIG_DFL)
+
+    previous = {sig: signal.signal(sig, on_signal) for sig in (signal.SIGINT, signal.SIGTERM)}
+    chunks.run_here(sweep, groups, store, progress, lambda: stop)
+    for sig, handler in previous.items():
+        signal.signal(sig, handler)
+
+
+def _import_ray() -> Any:
+    """The module that sweeps on Ray, which is an extra."""
+    try:
+        from jaxmec.agents.sweep import on_ray
+    except ImportError as error:
+        raise ConfigError(f"backend: got 'ray', but {error}; install it: pip install 'jaxmec[ray]'") from None
+    return on_ray
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
