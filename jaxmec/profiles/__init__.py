@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jaxmec.profiles._profile import Split, profile, split
+from jaxmec.profiles._profile import profile
+from jaxmec.profiles._split import Split, split
 from jaxmec.profiles.table import PartitionProfile, Stages
 
 __all__ = ["PartitionProfile", "Split", "Stages", "load", "names", "profile", "split"]
