@@ -60,5 +60,5 @@ def test_fit_leaves_out_terms_that_would_be_negative():
 def test_wrong_names_and_times_are_told():
     with pytest.raises(ValueError, match="no device 'abacus'; allowed are .*jetson_nano"):
         devices.load("abacus")
-    with pytest.raises(ValueError, match="measured_s: got .*; allowed are times above 0"):
+    with pytest.raises(ValueError, match="measured: got times .*; allowed are times above 0"):
         devices.fit_device({"alexnet": 0.0})

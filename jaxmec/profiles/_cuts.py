@@ -41,10 +41,10 @@ class Cuts:
 
 
 def find_cuts(graph: Graph, max_tensors: int) -> Cuts:
-    """All cuts worth a row, in order: the inputs, one per distinct cumulative MAC count, everything.
+    """All cuts worth a row, in order: the inputs, one per distinct cumulative cost, everything.
 
-    Among places with the same multiply-accumulates before them (other operations, where there are none at all), the
-    one that sends least is kept.
+    Among places with the same convolutions, matrix products and loops before them (other operations, where there
+    are none of these), the one that sends least is kept.
 
     Args:
       graph: the traced program.
@@ -94,8 +94,8 @@ def find_cuts(graph: Graph, max_tensors: int) -> Cuts:
 def _best(graph: Graph, cuts: list[Cut], first: Cut, final: Cut) -> list[Cut]:
     """One cut per distinct cost; at no cost and at all of it only if it sends less than that row does."""
 
-    def cost(cut: Cut) -> float:
-        return cut.before.macs if final.before.macs else cut.before.other_ops
+    def cost(cut: Cut) -> tuple[float, ...]:
+        return (cut.before.macs, cut.before.heavy_ops) if final.before.heavy_ops else (cut.before.other_ops,)
 
     best = {cost(first): first}
     for cut in cuts:
@@ -182,8 +182,8 @@ def _reason(fewest: tuple[int, str] | None, whole: Operation | None, total: Cost
         )
     if fewest is not None:
         return (
-            f"more than max_tensors={max_tensors} arrays cross at every place inside, the fewest, {fewest[0]}, after "
-            f"{fewest[1]}; pass max_tensors={fewest[0]}"
+            f"more than max_tensors={max_tensors} arrays cross at every place inside, the fewest, {fewest[0]}, "
+            f"after {fewest[1]}; pass max_tensors={fewest[0]}"
         )
     return "no operation inside costs anything"
 

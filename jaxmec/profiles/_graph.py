@@ -168,8 +168,8 @@ def trace(
         closed, out_shape = jax.make_jaxpr(fn, return_shape=True)(params, *inputs)
     except Exception as error:
         raise ValueError(
-            f"{name} cannot be traced with abstract values: {_first_line(error)}{_where(error)}. Python control flow "
-            "must not depend on array values: use jax.lax.cond or jnp.where; arguments that are no arrays go into "
+            f"{name} cannot be traced with abstract values: {_first_line(error)}{_where(error)}. Python control "
+            "flow must not depend on array values: use jax.lax.cond or jnp.where; arguments that are no arrays go into "
             "the function by functools.partial"
         ) from error
 
@@ -268,7 +268,7 @@ def _run_stretch(
     known: dict[int, Any],
     rows: dict[int, tuple[int, ...]],
 ) -> int | None:
-    """Run a stretch that holds operation `index` as such, if all of it lies before `stop`; returns where it ends."""
+    """Run a stretch that holds an operation as such, if it ends before `stop`; returns where it ends."""
     if isinstance(stretch, Call):
         return _run_call(stretch, stop, known, rows) if stretch.stop > index else None
     loop, turn = stretch
@@ -327,7 +327,7 @@ def _check_arrays(tree: Any, name: str) -> None:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")) and not isinstance(leaf, int | float | complex):
             raise ValueError(
                 f"{name}{jax.tree_util.keystr(path)}: got {type(leaf).__name__}; allowed are arrays and "
-                "ShapeDtypeStructs. Keep the rest of a model outside: nnx.split, equinox.partition, functools.partial"
+                "ShapeDtypeStructs. Keep the rest outside: nnx.split, equinox.partition, functools.partial"
             )
 
 
@@ -477,21 +477,24 @@ class _Builder:
             return Cost()
         kinds = [self.values[i].kind for i in inputs]
         if name == "scan":
-            return _scan_cost(params, kinds, label)
-        if name == "while":
+            cost = _scan_cost(params, kinds, label)
+        elif name == "while":
             self.warn(
                 label, "a while loop", "its condition and body are counted once: how often they run is unknown"
             )
             split = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
             condition = _program_cost(params["cond_jaxpr"], [*kinds[: split[0]], *kinds[split[1] :]], label)[0]
-            return condition + _program_cost(params["body_jaxpr"], kinds[split[0] :], label)[0]
-        if name == "cond":
+            cost = condition + _program_cost(params["body_jaxpr"], kinds[split[0] :], label)[0]
+        elif name == "cond":
             self.warn(label, "a data-dependent branch", "its dearest side is counted")
             sides = [_program_cost(branch, kinds[1:], label)[0] for branch in params["branches"]]
-            return max(sides, key=lambda cost: (2 * cost.macs + cost.other_ops, cost.bytes_moved))
-        if name in _OPAQUE:
-            self.warn(label, f"{name}", "what it computes is not counted")
-        return None
+            cost = max(sides, key=lambda cost: (2 * cost.macs + cost.other_ops, cost.bytes_moved))
+        elif name in _OPAQUE:
+            self.warn(label, name, "what it computes is not counted")
+            cost = Cost()
+        else:
+            return None
+        return cost._replace(heavy_ops=max(cost.heavy_ops, 1.0))
 
     @staticmethod
     def warn(label: str, what: str, how: str) -> None:

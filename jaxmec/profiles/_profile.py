@@ -47,8 +47,8 @@ def profile(
       ValueError: if the function cannot be traced or has nothing to cut; the message tells what to do.
 
     Warns:
-      UserWarning: about loops of unknown length, data-dependent branches and foreign kernels, which stay whole; and
-        if no cut lies inside, with the reason.
+      UserWarning: about loops of unknown length, data-dependent branches and foreign kernels, which stay whole;
+        and if no cut lies inside, with the reason.
     """
     graph, cuts = analyse(fn, params, inputs, resident, local_outputs, max_tensors)
     before = np.array([cut.before for cut in cuts.rows])

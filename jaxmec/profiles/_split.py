@@ -48,7 +48,7 @@ def split(
         logits, server_cache = tail(params, crossing, position, server_cache)
 
     Each half takes the whole parameters and resident inputs, or only what it needs of them: the same trees with
-    None for arrays that it does not read and, where layers are stacked in a scan, arrays of the rows that it reads.
+    None for arrays that it does not read and, where layers are stacked in a scan, only the rows that it reads.
     `head_params`, `tail_params`, `head_resident` and `tail_resident` are the given trees in that form, and local
     outputs come in it.
 
