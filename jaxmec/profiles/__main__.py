@@ -28,9 +28,9 @@ class Flags:
     """Cut table of a network, and its fastest cut between a device and a server over an uplink."""
 
     network: tyro.conf.Positional[str]
-    """A name such as resnet50, a profile's .json file, or MODULE:FUNCTION. The function is called without arguments
-    and returns (fn, params, *inputs) as `jaxmec.profiles.profile` takes them, shapes instead of arrays suffice; or
-    a PartitionProfile."""
+    """A name such as resnet50, a profile's .json file, or MODULE:FUNCTION. The function is called without
+    arguments and returns (fn, params, *inputs) as `jaxmec.profiles.profile` takes them, shapes instead of arrays
+    suffice; or a PartitionProfile."""
     device: str = "raspberry_pi_4"
     """Class of device that runs the rows up to the cut, see jaxmec/devices.yaml."""
     server: str = "epyc_7742"

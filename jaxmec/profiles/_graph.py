@@ -169,8 +169,8 @@ def trace(
     except Exception as error:
         raise ValueError(
             f"{name} cannot be traced with abstract values: {_first_line(error)}{_where(error)}. Python control "
-            "flow must not depend on array values: use jax.lax.cond or jnp.where; arguments that are no arrays go into "
-            "the function by functools.partial"
+            "flow must not depend on array values: use jax.lax.cond or jnp.where; arguments that are no arrays go "
+            "into the function by functools.partial"
         ) from error
 
     builder = _Builder()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxmec.devices import Device
 
 FORMAT_VERSION = 1
+_UNITS = (("GMAC", 1e9), ("MMAC", 1e6), ("kMAC", 1e3))
 _COLUMNS = ("macs", "other_ops", "heavy_ops", "bytes_moved", "elements", "integer_bits")
 
 
@@ -188,7 +189,7 @@ class PartitionProfile:
     def __str__(self) -> str:
         """The table as text."""
         width = max(len(label) for label in self.labels)
-        unit, scale = ("GMAC", 1e9) if self.macs[-1] >= 1e8 else ("MMAC", 1e6)
+        unit, scale = next((one for one in _UNITS if self.macs[-1] >= one[1] / 10), _UNITS[-1])
         lines = [
             f"{self.name}: {len(self)} cuts, {self.macs[-1] / scale:.3f} {unit}",
             f"{'cut':>3}  {'after':<{width}}  {unit:>8}  {'heavy':>5}  {'MB moved':>9}  {'elements':>9}  "

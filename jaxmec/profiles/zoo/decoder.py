@@ -1,4 +1,4 @@
-"""A transformer decoder in Flax, of the size of GPT-2 small, with its layers in one scan and its cache as an argument.
+"""A transformer decoder in Flax, of the size of GPT-2 small: layers in one scan, the cache as an argument.
 
 Source of the dimensions: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners" (124 million
 parameters): 12 layers of width 768, 12 heads, 50,257 tokens, learned positions, tied embedding.
@@ -25,7 +25,7 @@ class _Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x, cache, position):
-        """x [B, S, width]; cache {"key", "value"} [B, T, heads, width / heads]; position int32[]."""
+        """Run on x [B, S, width]; cache {"key", "value"} [B, T, heads, width / heads]; position int32[]."""
         width = x.shape[-1]
         y = nn.LayerNorm(name="norm1")(x)
         query, key, value = jnp.split(nn.Dense(3 * width, name="qkv")(y), 3, axis=-1)
