@@ -121,7 +121,7 @@ class Graph:
     input_leaves: list[list[int]]  # values of every input's leaves, in tree order
     outputs: list[list[int]]  # values of the leaves of every output
     output_trees: list[Any]
-    is_tuple: bool  # whether the function returns a tuple, whose items then are the outputs
+    container: type | None  # tuple or list if the function returns one, whose items then are the outputs
     maker: dict[int, Operation]  # value -> operation that computes it
     param_tree: Any
     input_trees: list[Any]
@@ -184,8 +184,8 @@ def trace(
     arguments = param_leaves + [leaf for one in input_leaves for leaf in one]
     results = iter(builder.inline(closed, arguments, ""))
 
-    is_tuple = type(out_shape) in (tuple, list)
-    outputs = list(out_shape) if is_tuple else [out_shape]
+    container = type(out_shape) if type(out_shape) in (tuple, list) else None
+    outputs = [out_shape] if container is None else list(out_shape)
     if isinstance(local, bool):
         local = range(len(outputs)) if local else ()
     graph = Graph(
@@ -198,7 +198,7 @@ def trace(
         input_leaves=input_leaves,
         outputs=[[next(results) for _ in jax.tree.leaves(one)] for one in outputs],
         output_trees=[jax.tree.structure(one) for one in outputs],
-        is_tuple=is_tuple,
+        container=container,
         maker={value: operation for operation in builder.operations for value in operation.outputs},
         param_tree=jax.tree.structure(params),
         input_trees=[jax.tree.structure(one) for one in inputs],

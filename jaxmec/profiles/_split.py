@@ -202,8 +202,8 @@ def _tail(graph: Graph, side: _Side, cut: Cut) -> Callable:
         for i, array in zip(cut.crossing, crossing, strict=True):
             known[i] = _from_wire(array, graph.values[i].dtype)
         known = side.run(known)
-        outputs = tuple(_output(side, known, position) for position in range(len(graph.outputs)))
-        return outputs if graph.is_tuple else outputs[0]
+        outputs = [_output(side, known, position) for position in range(len(graph.outputs))]
+        return outputs[0] if graph.container is None else graph.container(outputs)
 
     return tail
 

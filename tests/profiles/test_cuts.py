@@ -75,9 +75,9 @@ def test_row_zero_sends_inputs_and_the_last_row_outputs_or_nothing():
 
 
 def test_labels_are_the_frameworks_or_made_up():
-    model = nn.Sequential([nn.Dense(4, name="first"), nn.Dense(4, name="second"), nn.Dense(2)])
-    table = profile(model.apply, model.init(jax.random.key(0), X), X)
-    assert table.labels[1:3] == ("Sequential/first", "Sequential/second")
+    model = nn.Sequential([nn.Dense(4), nn.Dense(2)])
+    table = profile(model.apply, jax.eval_shape(model.init, jax.random.key(0), X), X)
+    assert table.labels == ("input", "Sequential/layers_0", "output")
     plain = profile(lambda w, x: jnp.tanh(jnp.tanh(x @ w) @ w) @ w, W, X)
     assert plain.labels == ("input", "stage1 matmul", "stage2 matmul", "output")
 
@@ -87,7 +87,9 @@ def test_what_cannot_be_traced_is_told():
         ValueError, match=r"(?s)cannot be traced .*test_cuts.py:\d+: .*x.sum\(\) > 0.*use jax.lax.cond"
     ):
         profile(lambda w, x: x if x.sum() > 0 else w, W, X)
-    with pytest.raises(ValueError, match=r"params\['act'\]: got function; allowed are arrays .*equinox.partition"):
+    with pytest.raises(
+        ValueError, match=r"params\['act'\]: got .*unction; allowed are arrays .*equinox.partition"
+    ):
         profile(lambda p, x: p["act"](x @ p["w"]), {"act": jnp.tanh, "w": W}, X)
     with pytest.raises(ValueError, match="nothing to cut"):
         profile(lambda w, x: w, W, X)

@@ -49,7 +49,8 @@ def test_halves_that_keep_their_own_cache_write_the_same_text(small, cut):
         position = jnp.array(position)
         crossing, (device_cache,) = halves.head(halves.head_params, jnp.array([tokens]), position, device_cache)
         got, server_cache = halves.tail(halves.tail_params, crossing, position, server_cache)
-        np.testing.assert_array_equal(got, logits)
+        # A cut inside a compiled scan groups what is rounded together in another way.
+        np.testing.assert_allclose(got, logits, rtol=0, atol=1e-6 * float(jnp.abs(logits).max()))
 
 
 def test_a_state_is_read_and_updated_on_one_side():
