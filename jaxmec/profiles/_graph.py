@@ -42,6 +42,13 @@ _CALLS = {  # primitive -> parameter that holds the called program
 }
 _OPAQUE = {"pallas_call", "ffi_call", "custom_call", "pure_callback", "io_callback", "shard_map", "xla_pmap"}
 
+_NEEDS_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
 
 class Kind(enum.IntEnum):
     """What a value depends on; a result is of the highest kind among its operands."""
@@ -163,14 +170,12 @@ def trace(
     for i, one in enumerate(inputs):
         _check_arrays(one, f"input {i}")
     resident = _positions("resident", resident, len(inputs), "inputs")
-    name = getattr(fn, "__name__", str(fn))
     try:
         closed, out_shape = jax.make_jaxpr(fn, return_shape=True)(params, *inputs)
     except Exception as error:
+        name = getattr(fn, "__name__", str(fn))
         raise ValueError(
-            f"{name} cannot be traced with abstract values: {_first_line(error)}{_where(error)}. Python control "
-            "flow must not depend on array values: use jax.lax.cond or jnp.where; arguments that are no arrays go "
-            "into the function by functools.partial"
+            f"{name} cannot be traced with abstract values: {_first_line(error)}{_where(error)}. {_advice(error)}"
         ) from error
 
     builder = _Builder()
@@ -206,8 +211,9 @@ def trace(
         local_outputs=_positions("local_outputs", local, len(outputs), "outputs"),
     )
     returned, kept = graph.wanted()
-    graph.needed.extend(needed(graph.operations, range(len(graph.operations)), [*returned, *kept]))
-    return graph
+    return dataclasses.replace(
+        graph, needed=needed(graph.operations, range(len(graph.operations)), [*returned, *kept])
+    )
 
 
 def needed(operations: Sequence[Operation], among: Iterable[int], wanted: Iterable[int]) -> list[int]:
@@ -333,6 +339,15 @@ def _check_arrays(tree: Any, name: str) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, _NEEDS_VALUES):
+        return (
+            "Python control flow and NumPy must not depend on array values: use jax.lax.cond, jnp.where and jnp; "
+            "arguments that are no arrays go into the function by functools.partial"
+        )
+    return "It is called as fn(params, *inputs): check that it takes arguments of these shapes"
 
 
 def _where(error: Exception) -> str:

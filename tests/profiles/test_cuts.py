@@ -87,6 +87,8 @@ def test_what_cannot_be_traced_is_told():
         ValueError, match=r"(?s)cannot be traced .*test_cuts.py:\d+: .*x.sum\(\) > 0.*use jax.lax.cond"
     ):
         profile(lambda w, x: x if x.sum() > 0 else w, W, X)
+    with pytest.raises(ValueError, match=r"cannot be traced .*\(4,\).* takes arguments of these shapes"):
+        profile(lambda w, x: w[0] @ x.T, W[:3, :3], X)
     with pytest.raises(
         ValueError, match=r"params\['act'\]: got .*unction; allowed are arrays .*equinox.partition"
     ):
