@@ -78,7 +78,7 @@ def test_three_constants_fit_public_measurements_where_flops_alone_do_not():
         for row in csv.DictReader(file):
             if row["model"] in devices.load("raspberry_pi_4").measured_s and float(row["min_ms"]) > 0:
                 setting = tuple(row[name] for name in ("device", "num_threads", "powersave", "gpu_device"))
-                settings[setting][row["model"]] = 1e-3 * float(row["min_ms"])
+                settings[setting][row["model"]] = round(1e-3 * float(row["min_ms"]), 8)
     complete = [times for times in settings.values() if len(times) == 5]
     assert len(complete) > 200
     assert dict(devices.load("raspberry_pi_4").measured_s) in complete

@@ -44,7 +44,7 @@ def conv(kernel, strides=(1, 1), padding="SAME", **options):
         weights = np.zeros(kernel, np.float32)
         return lax.conv_general_dilated(x, weights, strides, padding, dimension_numbers=numbers, **options)
 
-    return macs(fn, jnp.zeros((2, 8, 8, 6)))
+    return macs(fn, np.zeros((2, 8, 8, 6), np.float32))
 
 
 def test_convolutions_by_hand():
@@ -140,7 +140,7 @@ def test_loops_of_unknown_length_count_once_and_branches_by_the_dearest():
 
 
 def test_a_long_scan_stays_whole_and_costs_the_same():
-    stack = jnp.ones((600, 4, 4))
+    stack = np.ones((600, 4, 4), np.float32)
     with pytest.warns(UserWarning, match="a scan of 600 turns is kept whole"):
         table = profile(lambda w, x: lax.scan(lambda h, w: (h @ w, None), x, w)[0] @ w[0], stack, X)
     assert len(table) == 3

@@ -64,7 +64,7 @@ class Decoder(nn.Module):
           Logits float[B, vocabulary] of the token after the last one, and the new cache.
         """
         embedding = nn.Embed(self.vocabulary, self.width, name="embedding")
-        positions = self.param("positions", nn.initializers.normal(0.02), (self.longest, self.width))
+        positions = self.param("positions", nn.initializers.normal(0.02), (self.longest, self.width), jnp.float32)
         here = jax.lax.dynamic_slice_in_dim(positions, position, tokens.shape[1])
         x = embedding(tokens) + here[None]
         stack = nn.scan(
@@ -80,7 +80,7 @@ class Decoder(nn.Module):
     def empty_cache(self, batch: int, tokens: int) -> dict[str, jax.Array]:
         """A cache for so many tokens, float32[layers, batch, tokens, heads, width / heads] each."""
         shape = (self.layers, batch, tokens, self.heads, self.width // self.heads)
-        return {name: jnp.zeros(shape) for name in ("key", "value")}
+        return {name: jnp.zeros(shape, jnp.float32) for name in ("key", "value")}
 
 
 def abstract(tokens: int, decoder: Decoder | None = None, context: int = CONTEXT):
