@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -86,31 +86,40 @@ def load(name: str) -> Device:
     return Device(name, entry.description, entry.power_w, model, entry.measured_s)
 
 
-def fit_device(measured_s: Mapping[str, float]) -> tuple[LatencyModel, dict[str, float]]:
-    """Fit the latency model to measured whole-model times.
+def fit_device(
+    measured: Mapping[str, float] | Sequence[PartitionProfile],
+) -> tuple[LatencyModel, dict[str, float]]:
+    """Fit the latency model to measured times.
 
     Least squares of the relative errors with constants of at least zero: of the seven ways to leave out terms,
     the best whose constants all are positive.
 
     Args:
-      measured_s: network (a name or a profile's file) to seconds.
+      measured: seconds of whole networks by name or profile file; or measured profiles, see
+        `jaxmec.profiles.measured_profile`, of which every row with work on the device is one measurement.
 
     Returns:
-      The model, and per network its time's relative error, (modelled - measured) / measured.
+      The model, and its relative errors, (modelled - measured) / measured, by network or by "network, cut k".
 
     Raises:
-      ValueError: for no measurement, a time that is not above zero, or an unknown network.
+      ValueError: for no measurement, a time that is not above zero, an unknown network or a profile without times.
     """
-    if not measured_s or min(measured_s.values()) <= 0:
-        raise ValueError(f"measured_s: got {dict(measured_s)}; allowed are times above 0 of at least one network")
-    tables = [profiles.load(name) for name in measured_s]
-    times = np.array(list(measured_s.values()))
-    terms = np.array([[2 * t.macs[-1] + t.other_ops[-1], t.bytes_moved[-1], t.heavy_ops[-1]] for t in tables])
+    tables, rows, times, names = _measurements(measured)
+    if not len(times) or not (times > 0).all():
+        raise ValueError(f"measured: got times {times}; allowed are times above 0 of at least one network")
+    terms = np.array(
+        [
+            [2 * table.macs[row] + table.other_ops[row], table.bytes_moved[row], table.heavy_ops[row]]
+            for table, row in zip(tables, rows, strict=True)
+        ]
+    )
     relative = terms / times[:, None]
     best, best_error = np.zeros(3), np.inf
     for used in itertools.chain.from_iterable(itertools.combinations(range(3), n) for n in (1, 2, 3)):
         # Columns differ by ten orders of magnitude: scale them for the solve.
         scale = np.linalg.norm(relative[:, used], axis=0)
+        if not scale.all():
+            continue
         solution, *_ = np.linalg.lstsq(relative[:, used] / scale, np.ones(len(times)), rcond=None)
         error = np.sum((relative[:, used] / scale @ solution - 1) ** 2)
         if (solution > 0).all() and error < best_error:
@@ -118,8 +127,27 @@ def fit_device(measured_s: Mapping[str, float]) -> tuple[LatencyModel, dict[str,
             best[list(used)] = solution / scale
     flop_per_s, bytes_per_s = (1 / c if c > 0 else np.inf for c in best[:2])
     model = LatencyModel(float(flop_per_s), float(bytes_per_s), float(best[2]))
-    errors = {name: float(e) for name, e in zip(measured_s, terms @ best / times - 1, strict=True)}
+    errors = {name: float(e) for name, e in zip(names, terms @ best / times - 1, strict=True)}
     return model, errors
+
+
+def _measurements(
+    measured: Mapping[str, float] | Sequence[PartitionProfile],
+) -> tuple[list[PartitionProfile], list[int], np.ndarray, list[str]]:
+    """Tables, their rows, seconds and what to call them."""
+    if isinstance(measured, Mapping):
+        tables = [profiles.load(name) for name in measured]
+        return tables, [-1] * len(tables), np.array(list(measured.values()), float), list(measured)
+    tables, rows, times, names = [], [], [], []
+    for table in measured:
+        if table.device_s is None:
+            raise ValueError(f"profile {table.name!r}: device_s: got None; allowed is a measured profile")
+        for row in range(1, len(table)):
+            tables.append(table)
+            rows.append(row)
+            times.append(table.device_s[row])
+            names.append(f"{table.name}, cut {row}")
+    return tables, rows, np.array(times), names
 
 
 @cache

@@ -1,9 +1,16 @@
 """Devices: published speeds, and the latency model's fit."""
 
+import csv
+import os
+from collections import defaultdict
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from jaxmec import devices, profiles
+
+TRACES = Path(os.environ.get("JAXMEC_TRACES", Path(__file__).parents[2] / "shared/data/traces"))
 
 
 @pytest.mark.parametrize(
@@ -60,5 +67,28 @@ def test_fit_leaves_out_terms_that_would_be_negative():
 def test_wrong_names_and_times_are_told():
     with pytest.raises(ValueError, match="no device 'abacus'; allowed are .*jetson_nano"):
         devices.load("abacus")
-    with pytest.raises(ValueError, match="measured_s: got .*; allowed are times above 0"):
+    with pytest.raises(ValueError, match="measured: got times .*; allowed are times above 0"):
         devices.fit_device({"alexnet": 0.0})
+
+
+@pytest.mark.skipif(not TRACES.exists(), reason="public measurements are not here")
+def test_three_constants_fit_public_measurements_where_flops_alone_do_not():
+    settings = defaultdict(dict)
+    with (TRACES / "device/ncnn_latency.csv").open() as file:
+        for row in csv.DictReader(file):
+            if row["model"] in devices.load("raspberry_pi_4").measured_s and float(row["min_ms"]) > 0:
+                setting = tuple(row[name] for name in ("device", "num_threads", "powersave", "gpu_device"))
+                settings[setting][row["model"]] = round(1e-3 * float(row["min_ms"]), 8)
+    complete = [times for times in settings.values() if len(times) == 5]
+    assert len(complete) > 200
+    assert dict(devices.load("raspberry_pi_4").measured_s) in complete
+
+    largest, by_flops = [], []
+    for times in complete:
+        largest.append(max(map(abs, devices.fit_device(times)[1].values())))
+        per_second = np.array([2 * profiles.load(name).macs[-1] for name in times]) / np.array(
+            list(times.values())
+        )
+        by_flops.append(np.abs(per_second * per_second.sum() / (per_second**2).sum() - 1).max())
+    assert np.median(largest) < 0.35
+    assert np.median(by_flops) > 0.6

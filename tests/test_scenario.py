@@ -1,5 +1,7 @@
 """Scenario files: what they build, and what the errors say."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,16 @@ def test_tables_are_those_of_profiles_and_devices():
     np.testing.assert_allclose(params.server_work_s[m, :used], stages.server_work_s, rtol=1e-6)
     assert params.uplink_bits[m, 0] == 8 * 150_528
     assert params.valid_cut[m].sum() == used
+
+
+def test_a_decoder_is_cut_between_its_layers_and_its_phases_are_told_apart():
+    env, params = jaxmec.make("llm_split")
+    assert env.network_names == ("decoder_decode", "decoder_prefill")
+    assert params.valid_cut.all()
+    assert env.num_cuts == 26
+    np.testing.assert_array_equal(params.uplink_bits[:, 0], [16, 128 * 16])  # raw text
+    np.testing.assert_array_equal(params.uplink_bits[:, 12], [768 * 8, 128 * 768 * 8])
+    np.testing.assert_array_equal(params.network_probability.argmax(axis=1), [0] * 5 + [1] * 5)
 
 
 def test_overrides_reach_the_parameters():
@@ -63,6 +75,18 @@ def test_a_profile_file_serves_as_a_network(tmp_path):
     _, params = jaxmec.make(write(tmp_path, users=f"[{group('own.json')}]"))
     _, expected = jaxmec.make(write(tmp_path))
     np.testing.assert_array_equal(params.device_work_s, expected.device_work_s)
+
+
+def test_a_measured_profile_of_ones_own_serves_as_a_network(tmp_path):
+    w, x = np.ones((6, 6), np.float32), np.ones((2, 6), np.float32)
+    table = profiles.profile(lambda w, x: (x @ w) @ w, w, x, name="own", local_outputs=True)
+    seconds = np.array([0.0, 0.25, 0.5])
+    dataclasses.replace(table, device_s=seconds, server_s=seconds[::-1] / 8).save(tmp_path / "own.json")
+    env, params = jaxmec.make(write(tmp_path, users=f"[{group('own.json')}]", wire="{prune: false}"))
+    assert env.network_names == ("own",)
+    np.testing.assert_array_equal(params.device_work_s[0, 0], seconds)
+    np.testing.assert_array_equal(params.server_work_s[0], seconds[::-1] / 8)
+    np.testing.assert_array_equal(params.uplink_bits[0], [8 * 12, 8 * 12, 0])
 
 
 def test_a_trace_drives_the_arrivals(tmp_path):

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jaxmec.profiles._profile import Split, profile, split
+from jaxmec.profiles._measure import HalfTimes, measure, measured_profile
+from jaxmec.profiles._profile import profile
+from jaxmec.profiles._split import Split, split
 from jaxmec.profiles.table import PartitionProfile, Stages
 
-__all__ = ["PartitionProfile", "Split", "Stages", "load", "names", "profile", "split"]
+__all__ = [
+    "HalfTimes",
+    "PartitionProfile",
+    "Split",
+    "Stages",
+    "load",
+    "measure",
+    "measured_profile",
+    "names",
+    "profile",
+    "split",
+]
 
 _FOLDER = Path(__file__).parent / "zoo"
 

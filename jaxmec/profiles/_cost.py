@@ -1,11 +1,17 @@
-"""What one operation costs: multiply-accumulates, other operations, bytes moved."""
+"""What one operation costs: multiply-accumulates, other operations, bytes moved.
+
+Counts follow the shapes alone. Multiply-accumulates are those of convolutions and matrix products; positions that
+a convolution pads are counted, as published figures do, and the zeros that a transposed convolution puts between
+its inputs are not.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
-from jaxmec.profiles._graph import Graph, Operation
+import numpy as np
 
 
 class Cost(NamedTuple):
@@ -19,9 +25,30 @@ class Cost(NamedTuple):
     def __add__(self, other: Cost) -> Cost:  # type: ignore[override]
         return Cost(*(a + b for a, b in zip(self, other, strict=True)))
 
+    def times(self, number: int) -> Cost:
+        """The counts of so many repetitions."""
+        return Cost(*(number * count for count in self))
+
+
+class Array(Protocol):
+    """What counting needs to know of an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of its axes."""
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in memory."""
+
 
 # Rearranging and relabelling: no arithmetic, and fused into a neighbour.
 _FREE = {
+    "bitcast_convert_type",
     "broadcast_in_dim",
     "concatenate",
     "convert_element_type",
@@ -29,11 +56,15 @@ _FREE = {
     "copy_p",
     "expand_dims",
     "iota",
+    "optimization_barrier",
     "pad",
+    "random_unwrap",
+    "random_wrap",
     "reduce_precision",
     "reshape",
     "rev",
     "row",
+    "sharding_constraint",
     "slice",
     "split",
     "squeeze",
@@ -42,44 +73,53 @@ _FREE = {
     "transpose",
 }
 # Reads or writes its operands in an order of its own.
-_MEMORY_BOUND = ("reduce", "cum", "arg", "gather", "scatter", "sort", "dynamic", "top_k", "select_and")
+_MEMORY_BOUND = ("reduce", "cum", "arg", "top_k", "select_and")
 
 
-def cost_of(graph: Graph, operation: Operation) -> Cost:
-    """Counts of one operation.
-
-    Padded positions of a convolution are counted, as published figures do; the zeros that a transposed
-    convolution puts between its inputs are not.
-    """
-    inputs = [graph.values[i] for i in operation.inputs]
-    outputs = [graph.values[i] for i in operation.outputs]
+def cost_of(name: str, params: Mapping[str, Any], inputs: Sequence[Array], outputs: Sequence[Array]) -> Cost:
+    """Counts of one operation, by its primitive's name and parameters."""
     moved = sum(value.bytes for value in (*inputs, *outputs))
-    if operation.name == "conv_general_dilated":
-        return Cost(macs=_conv_macs(operation, inputs, outputs[0]), heavy_ops=1, bytes_moved=moved)
-    if operation.name == "dot_general":
-        (contracting, _), _ = operation.params["dimension_numbers"]
+    if name == "conv_general_dilated":
+        macs = _conv_macs(params, inputs[1].shape, outputs[0].shape)
+        return Cost(macs=macs, heavy_ops=1, bytes_moved=moved)
+    if name == "dot_general":
+        (contracting, _), _ = params["dimension_numbers"]
         depth = math.prod(inputs[0].shape[d] for d in contracting)
         return Cost(macs=outputs[0].size * depth, heavy_ops=1, bytes_moved=moved)
-    if operation.name in _FREE:
+    if name.startswith("ragged_dot"):  # rows of the left operand, each times the matrix of its group
+        rows, depth = inputs[0].shape
+        return Cost(macs=rows * depth * inputs[1].shape[-1], heavy_ops=1, bytes_moved=moved)
+    if name in _FREE:
         return Cost()
-    if operation.name.startswith("reduce_window"):
-        window = math.prod(operation.params["window_dimensions"])
-        return Cost(other_ops=outputs[0].size * window, bytes_moved=moved)
-    if operation.name.startswith(("gather", "scatter", "dynamic")):
-        touched = 2 * min(value.bytes for value in (inputs[0], *outputs))
-        return Cost(bytes_moved=touched)
-    if operation.name.startswith(_MEMORY_BOUND):
+    if name.startswith("reduce_window"):
+        return Cost(other_ops=outputs[0].size * math.prod(params["window_dimensions"]), bytes_moved=moved)
+    if name in ("gather", "dynamic_slice"):
+        return Cost(bytes_moved=2 * outputs[0].bytes)
+    if name == "dynamic_update_slice":  # the rest of the operand stays in place
+        return Cost(bytes_moved=2 * inputs[1].bytes)
+    if name.startswith("scatter"):
+        adds = 0 if name == "scatter" else inputs[2].size
+        return Cost(other_ops=adds, bytes_moved=2 * inputs[2].bytes)
+    if name == "sort":
+        return Cost(other_ops=inputs[0].size * _log2(inputs[0].shape[params["dimension"]]), bytes_moved=moved)
+    if name == "fft":  # the usual 5 n log2 n
+        transforms = math.prod(params["fft_lengths"])
+        return Cost(
+            other_ops=5 * max(inputs[0].size, outputs[0].size) * _log2(transforms), heavy_ops=1, bytes_moved=moved
+        )
+    if name.startswith(_MEMORY_BOUND):
         return Cost(other_ops=max(value.size for value in inputs), bytes_moved=moved)
     return Cost(other_ops=max((value.size for value in outputs), default=0))
 
 
-def _conv_macs(operation: Operation, inputs: list, output) -> float:
-    params = operation.params
+def _log2(length: int) -> int:
+    return math.ceil(math.log2(max(length, 1)))
+
+
+def _conv_macs(params: Mapping[str, Any], kernel: tuple[int, ...], output: tuple[int, ...]) -> float:
+    """Output elements times the products that each sums, by axis where inputs are dilated."""
     numbers = params["dimension_numbers"]
-    kernel = inputs[1].shape
-    batch = output.shape[numbers.out_spec[0]]
-    features_in, features_out = kernel[numbers.rhs_spec[1]], kernel[numbers.rhs_spec[0]]
-    taps = 1
+    macs = output[numbers.out_spec[0]] * kernel[numbers.rhs_spec[0]] * kernel[numbers.rhs_spec[1]]
     for axis, (stride, dilation, kernel_dilation, (before, _)) in enumerate(
         zip(
             params["window_strides"],
@@ -89,14 +129,7 @@ def _conv_macs(operation: Operation, inputs: list, output) -> float:
             strict=True,
         )
     ):
-        width = kernel[numbers.rhs_spec[2 + axis]]
-        positions = output.shape[numbers.out_spec[2 + axis]]
-        if dilation == 1:
-            taps *= width * positions
-        else:
-            taps *= sum(
-                (position * stride + tap * kernel_dilation - before) % dilation == 0
-                for position in range(positions)
-                for tap in range(width)
-            )
-    return float(batch * features_in * features_out * taps) / params["batch_group_count"]
+        positions = np.arange(output[numbers.out_spec[2 + axis]])[:, None] * stride
+        taps = np.arange(kernel[numbers.rhs_spec[2 + axis]])[None, :] * kernel_dilation
+        macs *= int(np.count_nonzero((positions + taps - before) % dilation == 0))
+    return float(macs)

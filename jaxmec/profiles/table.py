@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from jaxmec.devices import Device
 
 FORMAT_VERSION = 1
+_UNITS = (("GMAC", 1e9), ("MMAC", 1e6), ("kMAC", 1e3))
 _COLUMNS = ("macs", "other_ops", "heavy_ops", "bytes_moved", "elements", "integer_bits")
 
 
@@ -23,6 +26,10 @@ class Stages:
     device_work_s: np.ndarray  # seconds of the device at full speed
     uplink_bits: np.ndarray
     server_work_s: np.ndarray  # seconds of the server at full capacity
+
+    def delay_s(self, rate_bps: float) -> np.ndarray:
+        """Seconds that one request takes at every cut, alone and with all speed, at an uplink rate: float64[K]."""
+        return self.device_work_s + self.uplink_bits / rate_bps + self.server_work_s
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,10 +87,6 @@ class PartitionProfile:
           wire_bits: bits per floating-point number that crosses.
           input_bits: bits that row 0 sends, if other than the profile's own.
         """
-        bits = self.elements * wire_bits + self.integer_bits
-        first = self.input_bits if input_bits is None else input_bits
-        if first is not None:
-            bits[0] = first
         if self.server_s is None:
             modelled = server.latency_s(self)
             server_work_s = modelled[-1] - modelled
@@ -91,9 +94,43 @@ class PartitionProfile:
             server_work_s = self.server_s
         return Stages(
             device_work_s=device.latency_s(self) if self.device_s is None else self.device_s,
-            uplink_bits=bits,
+            uplink_bits=self.uplink_bits(wire_bits, input_bits),
             server_work_s=server_work_s,
         )
+
+    def uplink_bits(self, wire_bits: int = 8, input_bits: float | None = None) -> np.ndarray:
+        """Bits that cross at every cut, with the arguments of `stages`: float64[K]."""
+        bits = self.elements * wire_bits + self.integer_bits
+        first = self.input_bits if input_bits is None else input_bits
+        if first is not None:
+            bits[0] = first
+        return bits
+
+    def plot(
+        self,
+        device: Device,
+        server: Device,
+        rate_bps: float,
+        path: str | Path | None = None,
+        wire_bits: int = 8,
+        input_bits: float | None = None,
+    ) -> Figure:
+        """The picture by which an engineer decides: seconds and bits of every cut, with the fastest marked.
+
+        Args:
+          device: as for `stages`.
+          server: as for `stages`.
+          rate_bps: of the uplink, bits per second.
+          path: of an image file to write, if any.
+          wire_bits: as for `stages`.
+          input_bits: as for `stages`.
+        """
+        from jaxmec.profiles._plot import draw
+
+        figure = draw(self, device, server, rate_bps, wire_bits, input_bits)
+        if path is not None:
+            figure.savefig(path)
+        return figure
 
     def pruned(self, wire_bits: int = 8) -> PartitionProfile:
         """Without the cuts that send no less than an earlier one; the first and the last row always stay.
@@ -101,9 +138,7 @@ class PartitionProfile:
         A later cut loads the device more, so it pays only where it sends less, or where the server's time is
         worth more than the device's.
         """
-        bits = self.elements * wire_bits + self.integer_bits
-        if self.input_bits is not None:
-            bits[0] = self.input_bits
+        bits = self.uplink_bits(wire_bits)
         smallest = np.minimum.accumulate(bits)
         keep = np.concatenate([[True], bits[1:] < smallest[:-1]])
         keep[-1] = True
@@ -154,14 +189,18 @@ class PartitionProfile:
     def __str__(self) -> str:
         """The table as text."""
         width = max(len(label) for label in self.labels)
-        header = f"{self.name}: {len(self)} cuts, {self.macs[-1] / 1e9:.3f} GMAC"
+        unit, scale = next((one for one in _UNITS if self.macs[-1] >= one[1] / 10), _UNITS[-1])
         lines = [
-            header,
-            f"{'cut':>3}  {'after':<{width}}  {'GMAC':>8}  {'heavy':>5}  {'MB moved':>9}  {'elements':>9}",
+            f"{self.name}: {len(self)} cuts, {self.macs[-1] / scale:.3f} {unit}",
+            f"{'cut':>3}  {'after':<{width}}  {unit:>8}  {'heavy':>5}  {'MB moved':>9}  {'elements':>9}  "
+            f"{'other bits':>10}",
         ]
+        measured = {"device ms": self.device_s, "server ms": self.server_s}
+        lines[-1] += "".join(f"  {name:>9}" for name, seconds in measured.items() if seconds is not None)
         for i, label in enumerate(self.labels):
             lines.append(
-                f"{i:>3}  {label:<{width}}  {self.macs[i] / 1e9:>8.3f}  {self.heavy_ops[i]:>5.0f}  "
-                f"{self.bytes_moved[i] / 1e6:>9.1f}  {self.elements[i]:>9.0f}"
+                f"{i:>3}  {label:<{width}}  {self.macs[i] / scale:>8.3f}  {self.heavy_ops[i]:>5.0f}  "
+                f"{self.bytes_moved[i] / 1e6:>9.1f}  {self.elements[i]:>9.0f}  {self.integer_bits[i]:>10.0f}"
+                + "".join(f"  {1e3 * seconds[i]:>9.3f}" for seconds in measured.values() if seconds is not None)
             )
         return "\n".join(lines)

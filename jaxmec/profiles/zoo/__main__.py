@@ -7,20 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxmec.profiles import profile
-from jaxmec.profiles.zoo import networks
+from jaxmec.profiles import PartitionProfile, profile
+from jaxmec.profiles.zoo import decoder, networks
 
 SOURCE = "traced by jaxmec.profiles from jaxmec/profiles/zoo/networks.py; input is a 224 x 224 uint8 image"
 
 
+def table(name: str) -> PartitionProfile:
+    """The cut table of an image network; the class that returns from the server is neglected."""
+    fn, params, image = networks.abstract(name)
+    pixels = int(np.prod(image.shape))
+    return profile(fn, params, image, name=name, local_outputs=True, input_bits=8 * pixels, source=SOURCE)
+
+
 def main() -> None:
     """Write one JSON file per network beside this one."""
-    for name in networks.NETWORKS:
-        fn, params, image = networks.abstract(name)
-        pixels = int(np.prod(image.shape))
-        table = profile(fn, params, image, name=name, local_outputs=True, input_bits=8 * pixels, source=SOURCE)
-        table.save(Path(__file__).parent / f"{name}.json")
-        print(table, end="\n\n")
+    for made in (*map(table, networks.NETWORKS), *decoder.tables()):
+        made.save(Path(__file__).parent / f"{made.name}.json")
+        print(made, end="\n\n")
 
 
 if __name__ == "__main__":

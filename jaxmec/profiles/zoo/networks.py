@@ -24,8 +24,8 @@ class ScaleShift(nn.Module):
     def __call__(self, x):
         """[..., C] to [..., C]."""
         shape = (1,) * (x.ndim - 1) + x.shape[-1:]
-        scale = self.param("scale", nn.initializers.ones, shape)
-        shift = self.param("shift", nn.initializers.zeros, shape)
+        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        shift = self.param("shift", nn.initializers.zeros, shape, jnp.float32)
         return x * scale + shift
 
 
@@ -181,9 +181,9 @@ class ViTB16(nn.Module):
         """[B, 224, 224, 3] to [B, 1000]."""
         x = nn.Conv(768, (16, 16), (16, 16), padding="VALID", name="patches")(x)
         x = x.reshape(x.shape[0], -1, 768)
-        token = self.param("token", nn.initializers.zeros, (1, 1, 768))
+        token = self.param("token", nn.initializers.zeros, (1, 1, 768), jnp.float32)
         x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], 1, 768)), x], axis=1)
-        x = x + self.param("positions", nn.initializers.normal(0.02), (1, x.shape[1], 768))
+        x = x + self.param("positions", nn.initializers.normal(0.02), (1, x.shape[1], 768), jnp.float32)
         for i in range(12):
             x = _Encoder(name=f"encoder{i + 1}")(x)
         return nn.Dense(CLASSES, name="fc")(nn.LayerNorm()(x)[:, 0])
