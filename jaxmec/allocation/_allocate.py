@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import enum
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax import Array
+from jax import Array, lax
 
 from jaxmec.allocation import _solver
 from jaxmec.allocation._certificate import user_bounds
-from jaxmec.allocation._problem import SlotProblem, check, objective
+from jaxmec.allocation._problem import SlotProblem, check, into_domain
 from jaxmec.allocation._solver import Demand, Iterate, SolverConfig
+
+_RESCUE_ITERATIONS = 6
+_RESCUE_BATCH = 64  # problems that are rescued at once, at least
+
+
+class Status(enum.IntEnum):
+    """What an allocation's numbers mean."""
+
+    OPTIMAL = 0  # certified: the duality gap is at most the tolerance
+    INEXACT = 1  # feasible and finite, but the certified gap is larger
+    OUT_OF_DOMAIN = 2  # a value was outside the domain; the answer is that of the nearest problem inside
 
 
 class Allocation(struct.PyTreeNode):
@@ -25,6 +37,15 @@ class Allocation(struct.PyTreeNode):
     server_price: Array  # [] likewise for the server
     objective: Array  # []
     duality_gap: Array  # [] certified: the optimum lies within this share of the objective
+    status: Array  # int32[] see `Status`
+
+
+class _Answer(struct.PyTreeNode):
+    """What the solver found, [N, ...] and [...]."""
+
+    point: Iterate
+    objective: Array
+    gap: Array
 
 
 def allocate(problem: SlotProblem, config: SolverConfig = SolverConfig()) -> Allocation:
@@ -39,60 +60,57 @@ def allocate(problem: SlotProblem, config: SolverConfig = SolverConfig()) -> All
       config: static settings of the solver.
 
     Returns:
-      The allocation; its leaves are finite for every problem within the domain that `SlotProblem` states.
+      The allocation; its leaves are finite whatever the problem's values.
 
     Raises:
       ValueError: before anything is traced, if a leaf has a wrong shape or dtype.
     """
     check(problem)
-    dtype = jnp.result_type(*jax.tree.leaves(problem))
-    problem = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), problem)
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(problem))
+    problem, outside = into_domain(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), problem))
     demand = _solver.to_demand(problem)
-    point, bound, value = _solution(config, demand)
-    device, band, server = _solver.shares(demand, point)
-    fixed = jax.lax.stop_gradient((device, band, server))
-    exact = jax.lax.stop_gradient(objective(problem, *fixed))
-    # `value` is the Lagrangian at the solution: it lends its derivative, the shares lend their exact objective.
-    total = exact + (value - jax.lax.stop_gradient(value))
-    tiny = float(jnp.finfo(dtype).tiny)
+    answer = _solution(config, demand)
+    device, band, server = _solver.shares(demand, answer.point)
+    gap = lax.stop_gradient(answer.gap)
+    status = jnp.where(gap <= config.gap_tolerance(dtype), Status.OPTIMAL, Status.INEXACT)
     return Allocation(
         device_share=device,
         bandwidth_share=band,
         server_share=server,
-        bandwidth_price=point.band_price[0],
-        server_price=jnp.where(jnp.any(problem.server_work_s > 0), point.server_price[0], 0.0),
-        objective=total,
-        duality_gap=jax.lax.stop_gradient(jnp.maximum(exact - bound, 0.0) / jnp.maximum(exact, tiny)),
+        bandwidth_price=jnp.where(jnp.any(demand.uplink_s > 0), answer.point.band_price[0], 0.0),
+        server_price=jnp.where(jnp.any(demand.server_s > 0), answer.point.server_price[0], 0.0),
+        objective=answer.objective,
+        duality_gap=gap,
+        status=jnp.where(outside, Status.OUT_OF_DOMAIN, status).astype(jnp.int32),
     )
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _solution(config: SolverConfig, demand: Demand) -> tuple[Iterate, Array, Array]:
-    """The solution, a lower bound of the objective, and the Lagrangian."""
+def _solution(config: SolverConfig, demand: Demand) -> _Answer:
     return _solve_batched(config)(demand)
 
 
 @_solution.defjvp
 def _solution_jvp(config: SolverConfig, primals: tuple, tangents: tuple) -> tuple:
-    point, bound, value = _solution(config, *primals)
-    _, point_dot = jax.jvp(lambda demand: _solver.refine(demand, point, config), primals, tangents)
-    _, value_dot = jax.jvp(lambda demand: _solver.lagrangian(demand, point), primals, tangents)
-    return (point, bound, value), (point_dot, jnp.zeros_like(bound), value_dot)
+    answer = _solution(config, *primals)
+    _, point_dot = jax.jvp(lambda demand: _solver.refine(demand, answer.point, config), primals, tangents)
+    _, objective_dot = jax.jvp(lambda demand: _solver.lagrangian(demand, answer.point), primals, tangents)
+    return answer, _Answer(point_dot, objective_dot, jnp.zeros_like(answer.gap))
 
 
 def _solve_batched(config: SolverConfig):
     """The solver with a batching rule that keeps users first and puts the batch last.
 
-    Reductions over users then run over contiguous rows of problems, which vectorise; under the default rule they
-    would run within a problem's few users.
+    Sums over users then run over contiguous rows of problems, which vectorise; under the default rule they would
+    run within a problem's few users.
     """
 
     @jax.custom_batching.custom_vmap
-    def run(demand: Demand) -> tuple[Iterate, Array, Array]:
-        point = _solver.solve(demand, config)
-        rent = point.band_price[0] + jnp.where(jnp.any(demand.server_s > 0, axis=0), point.server_price[0], 0.0)
-        bound = jnp.sum(user_bounds(demand, point), axis=0) - rent
-        return point, bound, _solver.lagrangian(demand, point)
+    def run(demand: Demand) -> _Answer:
+        batch = demand.rate.shape[1:]
+        flat = jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], -1), demand)
+        answer = _solve_flat(flat, config)
+        return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *batch), answer)
 
     @run.def_vmap
     def rule(size: int, batched: list, demand: Demand):
@@ -106,3 +124,50 @@ def _solve_batched(config: SolverConfig):
         return result, jax.tree.map(lambda _: True, result)
 
     return run
+
+
+def _solve_flat(demand: Demand, config: SolverConfig) -> _Answer:
+    """Solve a batch [N, B]: a few iterations for all, then more for those whose certified gap is too large.
+
+    The latter are gathered, so that one hard problem does not cost the batch its own iterations.
+    """
+    batch = demand.rate.shape[-1]
+    dtype = demand.rate.dtype
+    tolerance = config.gap_tolerance(dtype)
+    first = config.iterations if dtype == jnp.float32 else config.iterations + _RESCUE_ITERATIONS
+    answer = _certified(demand, _solver.iterate(demand, _solver.start(demand), first, config))
+    if config.rescues == 0:
+        return answer
+    size = min(batch, max(_RESCUE_BATCH, batch // 16))
+
+    def in_need(state: tuple[_Answer, Array]) -> Array:
+        answer, rescued = state
+        return ~(answer.gap <= tolerance) & (rescued < config.rescues)
+
+    def rescue(state: tuple[_Answer, Array]) -> tuple[_Answer, Array]:
+        answer, rescued = state
+        chosen = jnp.nonzero(in_need(state), size=size, fill_value=0)[0]
+        some, point = jax.tree.map(lambda leaf: leaf[..., chosen], (demand, answer.point))
+        better = _certified(some, _solver.iterate(some, point, _RESCUE_ITERATIONS, config))
+        answer = jax.tree.map(lambda old, new: old.at[..., chosen].set(new), answer, better)
+        return answer, rescued.at[chosen].add(1)
+
+    rescued = jnp.zeros(batch, jnp.int32)
+    return lax.while_loop(lambda state: jnp.any(in_need(state)), rescue, (answer, rescued))[0]
+
+
+def _certified(demand: Demand, point: Iterate) -> _Answer:
+    """A point with its objective and certified relative gap, [B]."""
+    objective = _solver.cost(demand, *_solver.shares(demand, point))
+    rent = sum(
+        jnp.where(jnp.any(work > 0, axis=0), price[0], 0.0)
+        for work, price in ((demand.uplink_s, point.band_price), (demand.server_s, point.server_price))
+    )
+    limits = jnp.finfo(demand.rate.dtype)
+    scale = jnp.maximum(objective, float(limits.tiny))
+    # Divided before they are added up: XLA then computes each user's bound once.
+    bound = _solver.total(user_bounds(demand, point) / scale)[0]
+    missing = objective / scale - bound + rent / scale + float(limits.eps) * (8.0 + 2.0 * rent / scale)
+    gap = jnp.maximum(missing, 0.0)
+    gap = jnp.where(jnp.isfinite(gap), gap, 1.0)
+    return _Answer(point, jnp.where(jnp.isfinite(objective), objective, float(limits.max)), gap)

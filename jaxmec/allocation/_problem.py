@@ -24,6 +24,25 @@ USER_LEAVES = (
 SHARED_LEAVES = ("bandwidth_hz", "server_power_w", "server_energy_price", "slot_s", "knee")
 
 
+# Smallest and largest value of every leaf; SI units.
+DOMAIN = {
+    "device_work_s": (0.0, 1e6),
+    "uplink_bits": (0.0, 1e15),
+    "server_work_s": (0.0, 1e6),
+    "arrival_rate_hz": (0.0, 1e9),
+    "device_power_w": (0.0, 1e6),
+    "tx_power_w": (0.0, 1e6),
+    "snr": (1e-9, 1e12),
+    "delay_price": (1e-9, 1e9),
+    "energy_price": (0.0, 1e9),
+    "bandwidth_hz": (1e-3, 1e15),
+    "server_power_w": (0.0, 1e6),
+    "server_energy_price": (0.0, 1e9),
+    "slot_s": (1e-6, 1e6),
+    "knee": (1e-3, 0.999),
+}
+
+
 class SlotProblem(struct.PyTreeNode):
     """Demands of N users on one band and one server in one slot, and the prices of delay and energy.
 
@@ -32,6 +51,7 @@ class SlotProblem(struct.PyTreeNode):
         Σ_n delay_price_n D_n + energy_price_n e_n + server_energy_price Σ_n e_sn
 
     with band and server shares each adding up to at most one. Work of zero means that the user skips the stage.
+    `DOMAIN` has the values that every leaf may take.
     """
 
     device_work_s: Array  # [N] seconds of the device at full speed, per request
@@ -116,6 +136,21 @@ def check(problem: SlotProblem) -> None:
                 )
             if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
                 raise ValueError(f"SlotProblem.{name}: got {jnp.result_type(leaf)}; allowed is a float dtype")
+
+
+def into_domain(problem: SlotProblem) -> tuple[SlotProblem, Array]:
+    """The problem with every value that is outside `DOMAIN` replaced by the nearest inside, and whether any was.
+
+    What is no number counts as the smallest value.
+    """
+    clipped, outside = {}, jnp.asarray(False)
+    for name, (low, high) in DOMAIN.items():
+        leaf = getattr(problem, name)
+        inside = (leaf >= low) & (leaf <= high)
+        nearest = jnp.where(leaf > high, jnp.asarray(high, leaf.dtype), jnp.asarray(low, leaf.dtype))
+        clipped[name] = jnp.where(inside, leaf, nearest)
+        outside |= ~jnp.all(inside)
+    return SlotProblem(**clipped), outside
 
 
 def _or_one(share: Array, present: Array) -> Array:

@@ -26,21 +26,36 @@ from jaxmec.allocation._problem import SlotProblem
 from jaxmec.delay import waiting_slope, waiting_time
 
 
+_BLOCK = 16  # users whose sum is written out
+_SMALLEST_RATE_HZ = 1e-9  # so that a user without requests has an interior
+
+
 @dataclasses.dataclass(frozen=True)
 class SolverConfig:
     """How the slot problem is solved; static and hashable."""
 
-    iterations: int = 18
+    iterations: int = 10  # of every problem in float32; float64 starts with six more
+    tolerance: float | None = None  # certified relative gap that is good enough; 1e-5 in float32, 1e-10 in float64
+    rescues: int = 6  # how many times a problem whose gap is larger gets six more iterations
     centring: float = 0.1  # target of an iteration, as a share of the present complementarity
     max_log_step: float = 3.0
     to_boundary: float = 0.95  # share of the way to the boundary that a step may go
 
     def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise ValueError(f"SolverConfig.iterations: got {self.iterations}; allowed is at least 1")
+        for name, least in (("iterations", 1), ("rescues", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"SolverConfig.{name}: got {getattr(self, name)}; allowed is at least {least}")
+        if self.tolerance is not None and not self.tolerance > 0:
+            raise ValueError(f"SolverConfig.tolerance: got {self.tolerance}; allowed is above 0, or None")
         for name in ("centring", "to_boundary"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"SolverConfig.{name}: got {getattr(self, name)}; allowed is between 0 and 1")
+
+    def gap_tolerance(self, dtype: jnp.dtype) -> float:
+        """The tolerance that holds for a dtype."""
+        if self.tolerance is not None:
+            return self.tolerance
+        return 1e-5 if dtype == jnp.float32 else 1e-10
 
 
 class Demand(struct.PyTreeNode):
@@ -81,7 +96,7 @@ def to_demand(problem: SlotProblem) -> Demand:
         uplink_s=problem.uplink_bits * (math.log(2.0) / problem.bandwidth_hz),
         server_s=problem.server_work_s,
         snr=problem.snr,
-        rate=problem.arrival_rate_hz,
+        rate=problem.arrival_rate_hz + _SMALLEST_RATE_HZ,
         delay_price=problem.delay_price,
         uplink_price=problem.delay_price + device_price * problem.tx_power_w,
         device_energy=device_price * problem.device_power_w * problem.device_work_s,
@@ -90,29 +105,33 @@ def to_demand(problem: SlotProblem) -> Demand:
     )
 
 
-def solve(demand: Demand, config: SolverConfig) -> Iterate:
-    """Run the iterations from the closed-form start."""
+def iterate(demand: Demand, point: Iterate, number: int, config: SolverConfig) -> Iterate:
+    """Some iterations of all problems, in lockstep."""
 
     def iteration(_: int, point: Iterate) -> Iterate:
         return _advance(demand, point, _direction(demand, point, config, False), config, False)
 
-    return lax.fori_loop(0, config.iterations, iteration, _start(demand))
+    return lax.fori_loop(0, number, iteration, point)
 
 
 def solve_at_prices(demand: Demand, band_price: Array, server_price: Array, config: SolverConfig) -> Iterate:
     """Each user's best shares for itself when band and server have prices per share (above zero, [1, ...])."""
     uplink_s = demand.uplink_price * demand.uplink_s / jnp.log1p(demand.snr)
-    start = _start(
+
+    def log_root(weight: Array) -> Array:
+        return 0.5 * jnp.log(jnp.clip(weight, 1e-12, 0.8))
+
+    point = start(
         demand,
-        band_share=jnp.clip(jnp.sqrt(uplink_s / band_price), 1e-6, 0.9),
-        server_share=jnp.clip(jnp.sqrt(demand.delay_price * demand.server_s / server_price), 1e-6, 0.9),
+        log_band_share=log_root(uplink_s / band_price),
+        log_server_share=log_root(demand.delay_price * demand.server_s / server_price),
     )
-    start = start.replace(band_price=band_price, server_price=server_price)
+    point = point.replace(band_price=band_price, server_price=server_price)
 
     def iteration(_: int, point: Iterate) -> Iterate:
         return _advance(demand, point, _direction(demand, point, config, True), config, True)
 
-    return lax.fori_loop(0, config.iterations, iteration, start)
+    return lax.fori_loop(0, config.iterations, iteration, point)
 
 
 def shares(demand: Demand, point: Iterate) -> tuple[Array, ...]:
@@ -121,10 +140,27 @@ def shares(demand: Demand, point: Iterate) -> tuple[Array, ...]:
     device = jnp.where(here[0], jnp.minimum(jnp.exp(point.x[0]), 1.0), 0.0)
     band = jnp.where(here[1], jnp.exp(point.x[1]), 0.0)
     server = jnp.where(here[2], jnp.exp(point.x[2]), 0.0)
-    band_total, server_total = jnp.sum(band, axis=0, keepdims=True), jnp.sum(server, axis=0, keepdims=True)
+    band_total, server_total = total(band), total(server)
     band = band / jnp.where(band_total > 0, band_total, 1.0)
     server = server / jnp.maximum(server_total, 1.0)
     return device, band, server
+
+
+def cost(demand: Demand, device: Array, band: Array, server: Array) -> Array:
+    """The slot objective of shares [N, ...]: [...]."""
+    here = present_stages(demand)
+    device, band, server = (
+        jnp.where(h & (y > 0), y, 1.0) for h, y in zip(here, (device, band, server), strict=True)
+    )
+    times = (demand.device_s / device, demand.uplink_s / (band * jnp.log1p(demand.snr / band)), demand.server_s / server)
+    slowest = _larger(_larger(times[0], times[1]), times[2])
+    own = (
+        demand.delay_price * (times[0] + times[2] + waiting_time(slowest, demand.rate, demand.knee))
+        + demand.uplink_price * times[1]
+        + demand.device_energy * device**2
+        + demand.server_energy * server**2
+    )
+    return total(own)[0]
 
 
 def refine(demand: Demand, point: Iterate, config: SolverConfig) -> Iterate:
@@ -140,17 +176,17 @@ def refine(demand: Demand, point: Iterate, config: SolverConfig) -> Iterate:
 def lagrangian(demand: Demand, point: Iterate) -> Array:
     """Objective plus multipliers times constraints, []; without the budgets, which do not depend on the demand."""
     present = present_stages(demand)
-    g, _, _ = log_times(demand, point.x)
+    g, _ = log_times(demand, point.x)
     prices = (demand.delay_price, demand.uplink_price, demand.delay_price)
     theta = jnp.exp(point.t)
-    total = jnp.where(
+    cost = jnp.where(
         number_of_stages(demand) > 0, demand.delay_price * waiting_time(theta, demand.rate, demand.knee), 0.0
     )
     for gi, zi, price, here in zip(g, point.z, prices, present, strict=True):
-        total += jnp.where(here, price * jnp.exp(gi) + zi * (gi - point.t), 0.0)
-    total += jnp.where(present[0], demand.device_energy * jnp.exp(2.0 * point.x[0]), 0.0)
-    total += jnp.where(present[2], demand.server_energy * jnp.exp(2.0 * point.x[2]), 0.0)
-    return jnp.sum(total, axis=0)
+        cost += jnp.where(here, price * jnp.exp(gi) + zi * (gi - point.t), 0.0)
+    cost += jnp.where(present[0], demand.device_energy * jnp.exp(2.0 * point.x[0]), 0.0)
+    cost += jnp.where(present[2], demand.server_energy * jnp.exp(2.0 * point.x[2]), 0.0)
+    return total(cost)[0]
 
 
 def number_of_stages(demand: Demand) -> Array:
@@ -167,24 +203,55 @@ def _log(x: Array, present: Array) -> Array:
     return jnp.log(jnp.where(present, x, 1.0))
 
 
-def log_times(demand: Demand, x: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array, Array]:
-    """Log stage times g at log shares x, and for the uplink h = -dg/dx and dh/d(-x); all [N, ...]."""
+def log_times(demand: Demand, x: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
+    """Log stage times g at log shares x, and for the uplink h = -dg/dx; all [N, ...]."""
     present = present_stages(demand)
-    ratio = demand.snr * jnp.exp(-x[1])
-    log1p = jnp.log1p(ratio)
-    efficiency = ratio / ((1.0 + ratio) * log1p)
-    # 1 - efficiency cancels where the ratio is small; its series there.
-    small = 0.02 if ratio.dtype == jnp.float32 else 1e-3
-    h = jnp.where(ratio < small, ratio * (0.5 - ratio * (5 / 12 - 0.375 * ratio)), 1.0 - efficiency)
+    nats, h, _ = _spectrum(demand.snr * jnp.exp(-x[1]))
     g = (
         _log(demand.device_s, present[0]) - x[0],
-        _log(demand.uplink_s, present[1]) - x[1] - jnp.log(log1p),
+        _log(demand.uplink_s, present[1]) - x[1] - jnp.log(nats),
         _log(demand.server_s, present[2]) - x[2],
     )
-    return g, h, (1.0 - h) * (ratio / (1.0 + ratio) - h)
+    return g, h
 
 
-def _start(demand: Demand, band_share: Array | None = None, server_share: Array | None = None) -> Iterate:
+def _stages(demand: Demand, point: Iterate) -> tuple:
+    """Shares y, θ, stage times, h, its slope, and the residuals t - g - σ; absent stages have y and time zero."""
+    present = present_stages(demand)
+    y = tuple(jnp.where(here, jnp.exp(xi), 0.0) for xi, here in zip(point.x, present, strict=True))
+    theta = jnp.exp(point.t)
+    band = jnp.exp(point.x[1])
+    nats, h, h_slope = _spectrum(demand.snr / band)
+    rate = band * nats
+    times = tuple(
+        jnp.where(here, work, 0.0) / over
+        for here, work, over in zip(
+            present,
+            (demand.device_s, demand.uplink_s, demand.server_s),
+            (jnp.exp(point.x[0]), rate, jnp.exp(point.x[2])),
+            strict=True,
+        )
+    )
+    # log(θ / time) at once, so that it has no rounding of large logarithms near one.
+    excess = (
+        point.t + point.x[0] - _log(demand.device_s, present[0]) - point.slack[0],
+        jnp.log(theta * rate / jnp.where(present[1], demand.uplink_s, 1.0)) - point.slack[1],
+        point.t + point.x[2] - _log(demand.server_s, present[2]) - point.slack[2],
+    )
+    return y, theta, times, h, h_slope, excess
+
+
+def _spectrum(ratio: Array) -> tuple[Array, Array, Array]:
+    """At snr / share: log1p of it; h = -d log time / d log share; and dh / d(-log share)."""
+    nats = jnp.log1p(ratio)
+    saturation = ratio / (1.0 + ratio)
+    # 1 - efficiency cancels where the ratio is small; its series there.
+    small = 0.02 if ratio.dtype == jnp.float32 else 1e-3
+    h = jnp.where(ratio < small, ratio * (0.5 - ratio * (5 / 12 - 0.375 * ratio)), 1.0 - saturation / nats)
+    return nats, h, (1.0 - h) * (saturation - h)
+
+
+def start(demand: Demand, log_band_share: Array | None = None, log_server_share: Array | None = None) -> Iterate:
     """Square-root shares, re-weighted once towards each user's slowest stage, on the central path.
 
     Given shares are taken instead.
@@ -192,10 +259,14 @@ def _start(demand: Demand, band_share: Array | None = None, server_share: Array 
     present = present_stages(demand)
     tiny = float(jnp.finfo(demand.rate.dtype).tiny)
 
-    def share(weight: Array, here: Array) -> Array:
+    def log_share(weight: Array, here: Array) -> Array:
         root = jnp.where(here, jnp.sqrt(weight), 0.0)
-        total = jnp.sum(root, axis=0, keepdims=True)
-        return jnp.where(here, root / jnp.where(total > 0, total, 1.0), 1.0)
+        all_roots = total(root)
+        return jnp.where(here, _log(root / jnp.where(all_roots > 0, all_roots, 1.0), here), 0.0)
+
+    def log_thrifty(weight: Array, energy: Array) -> Array:
+        """Where delay and energy balance: y³ = weight / (2 energy)."""
+        return jnp.log(_larger(weight, tiny) / _larger(2.0 * energy, tiny)) / 3.0
 
     num_users = demand.rate.shape[0]
     work = (demand.device_s, demand.uplink_s / jnp.log1p(num_users * demand.snr), demand.server_s)
@@ -203,18 +274,17 @@ def _start(demand: Demand, band_share: Array | None = None, server_share: Array 
     extra: tuple = (0.0, 0.0, 0.0)
     for _ in range(2):
         weights = tuple((price + more) * s for price, more, s in zip(prices, extra, work, strict=True))
-        # Device and server also weigh delay against energy: y³ = weight / (2 energy).
         device, server = (
-            jnp.cbrt(weight / jnp.maximum(2.0 * energy, tiny))
-            for weight, energy in ((weights[0], demand.device_energy), (weights[2], demand.server_energy))
+            log_thrifty(weights[0], demand.device_energy),
+            log_thrifty(weights[2], demand.server_energy),
         )
-        part = 0.9 * share(weights[2], present[2]) if server_share is None else server_share
+        part = log_share(weights[2], present[2]) - 0.1 if log_server_share is None else log_server_share
         x = (
-            jnp.where(present[0], jnp.log(jnp.clip(device, 1e-6, 0.9)), -1.0),
-            jnp.log(jnp.maximum(share(weights[1], present[1]), 1e-12) if band_share is None else band_share),
-            jnp.log(jnp.maximum(jnp.where(present[2], jnp.minimum(part, server), 0.9), 1e-12)),
+            jnp.where(present[0], jnp.clip(device, -14.0, -0.1), -1.0),
+            _larger(log_share(weights[1], present[1]) if log_band_share is None else log_band_share, -28.0),
+            jnp.where(present[2], _larger(_smaller(part, server), -28.0), -0.1),
         )
-        g, h, _ = log_times(demand, x)
+        g, h = log_times(demand, x)
         slowest = jnp.maximum(
             jnp.maximum(jnp.where(present[0], g[0], -20.0), jnp.where(present[1], g[1], -20.0)),
             jnp.where(present[2], g[2], -20.0),
@@ -246,13 +316,13 @@ def _start(demand: Demand, band_share: Array | None = None, server_share: Array 
         z=z,
         q=jnp.where(present[0], weight / -x[0], 0.0),
         r=r,
-        band_price=jnp.sum(uplink_pull, axis=0, keepdims=True),
+        band_price=jnp.where(jnp.any(present[1], axis=0, keepdims=True), total(uplink_pull), 1.0),
         server_price=jnp.where(
             jnp.any(present[2], axis=0, keepdims=True),
-            jnp.maximum(jnp.sum(server_pull, axis=0, keepdims=True), jnp.sum(server_push, axis=0, keepdims=True)),
+            _larger(total(server_pull), total(server_push)),
             1.0,
         ),
-        server_slack=1.0 - 0.999 * jnp.sum(server_share, axis=0, keepdims=True),
+        server_slack=1.0 - 0.999 * total(server_share),
     )
 
 
@@ -261,11 +331,8 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
     present = present_stages(demand)
     dtype = point.t.dtype
     eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
-    x, t, slack, z = point.x, point.t, point.slack, point.z
-    g, h, h_slope = log_times(demand, x)
-    times = tuple(jnp.where(here, jnp.exp(gi), 0.0) for gi, here in zip(g, present, strict=True))
-    y = tuple(jnp.where(here, jnp.exp(xi), 0.0) for xi, here in zip(x, present, strict=True))
-    theta = jnp.exp(t)
+    x, slack, z = point.x, point.slack, point.z
+    y, theta, times, h, h_slope, excess = _stages(demand, point)
     slopes: tuple = (1.0, h, 1.0)
     gap_to_one = -x[0]
 
@@ -273,171 +340,194 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
     pairs = sum(zi * si for zi, si in zip(z, slack, strict=True)) + point.q * gap_to_one
     stages = number_of_stages(demand)
     number = stages + present[0].astype(dtype)
-    wait_price = demand.delay_price * waiting_slope(point.r)
     floor = 4.0 * eps * demand.delay_price * theta
-    target = jnp.maximum(config.centring * pairs / jnp.maximum(number, 1.0), floor)
+    target = lax.stop_gradient(_larger(pairs * (config.centring / jnp.maximum(number, 1.0)), floor))
 
-    # Rows of the shares: a_i dx_i + w_i h_i dt (+ y_i d price) = c_i + h_i e_i.
+    # Rows of the shares: a_i dx_i + w_i h_i dt (+ y_i d price) = c_i + h_i e_i, divided by a_i. What several others
+    # need ends in a division: XLA computes such values once and copies anything cheaper into every user's kernel.
     w = tuple(zi / si for zi, si in zip(z, slack, strict=True))
     e = tuple(
-        jnp.where(here, target / si - wi * (t - gi - si), 0.0)
-        for wi, si, gi, here in zip(w, slack, g, present, strict=True)
+        jnp.where(here, target - zi * ri, 0.0) / si
+        for zi, si, ri, here in zip(z, slack, excess, present, strict=True)
     )
-    server_push = point.server_price * y[2]
+    pull: tuple = (demand.delay_price * times[0], demand.uplink_price * times[1], demand.delay_price * times[2])
+    energy: tuple = (demand.device_energy * y[0] ** 2, demand.server_energy * y[2] ** 2)
+    band_rent, server_rent = point.band_price * y[1], point.server_price * y[2]
+    to_one, q_scaled = target / gap_to_one, point.q / gap_to_one
     curvature: tuple = (
-        demand.delay_price * times[0] + 4.0 * demand.device_energy * y[0] ** 2 + point.q / gap_to_one,
-        demand.uplink_price * times[1] * h**2
-        + (demand.uplink_price * times[1] + z[1]) * h_slope
-        + point.band_price * y[1],
-        demand.delay_price * times[2] + 4.0 * demand.server_energy * y[2] ** 2 + server_push,
+        pull[0] + 4.0 * energy[0] + q_scaled,
+        pull[1] * h**2 + (pull[1] + z[1]) * h_slope + band_rent,
+        pull[2] + 4.0 * energy[1] + server_rent,
     )
     c: tuple = (
-        demand.delay_price * times[0] - 2.0 * demand.device_energy * y[0] ** 2 - target / gap_to_one,
-        demand.uplink_price * times[1] * h - point.band_price * y[1],
-        demand.delay_price * times[2] - 2.0 * demand.server_energy * y[2] ** 2 - server_push,
+        jnp.where(present[0], pull[0] - 2.0 * energy[0] - to_one, 0.0),
+        pull[1] * h - band_rent,
+        pull[2] - 2.0 * energy[1] - server_rent,
     )
-    curvature = tuple(jnp.where(here, ci, 1.0) for ci, here in zip(curvature, present, strict=True))
-    c = tuple(jnp.where(here, ci, 0.0) for ci, here in zip(c, present, strict=True))
-    curvature, w = lax.stop_gradient((curvature, w))  # the matrix; see `refine`
-    a = tuple(ci + wi * hi**2 for ci, wi, hi in zip(curvature, w, slopes, strict=True))
+    # The matrix does not take part in differentiation; see `refine`.
+    curvature, w = lax.stop_gradient((curvature, w))
+    a = tuple(
+        lax.stop_gradient(jnp.where(here, ki + wi * hi**2, 1.0))
+        for ki, wi, hi, here in zip(curvature, w, slopes, present, strict=True)
+    )
+    inverse_a = tuple(1.0 / ai for ai in a)
+    freedom = tuple(ki / ai for ki, ai in zip(curvature, a, strict=True))
+    free = tuple(ci / ai for ci, ai in zip(c, a, strict=True))
+    own = tuple(fi + hi * ei * vi for fi, hi, ei, vi in zip(free, slopes, e, inverse_a, strict=True))
 
     # The knee's pair, eliminated.
     load = demand.rate * theta
-    above = jnp.maximum(load - point.r, eps * load)
-    below = jnp.maximum(demand.knee - point.r, eps)
-    pair_sum = above + below
-    pair_error = (1.0 - config.centring) * above * below / pair_sum
-    wait_curvature = demand.delay_price * (1.0 - point.r) ** -3 * theta
+    above = _larger(load - point.r, eps * load)
+    below = _larger(demand.knee - point.r, eps)
+    part = below / (above + below)
+    pair_error = (1.0 - config.centring) * above * part
+    room = 1.0 / (1.0 - point.r)
+    wait = 0.5 * demand.delay_price * theta * (room**2 - 1.0)
+    wait_curvature = demand.delay_price * theta * room**3
 
-    # Row of t: a_t dt = c_t + Σ b_i d price_i, everything of the form 1 - w h² / a written as curvature / a.
-    a_t = theta * wait_price + wait_curvature * (below / pair_sum) * load
-    c_t = -theta * wait_price - wait_curvature * pair_error
-    for ai, ci, ki, wi, ei, hi in zip(a, c, curvature, w, e, slopes, strict=True):
-        a_t += wi * (ki / ai)
-        c_t += ei * (ki / ai) - wi * hi * ci / ai
-    a_t = jnp.maximum(a_t, tiny)
-    band_t, server_t = w[1] * h * y[1] / a[1], w[2] * y[2] / a[2]
+    # Row of t: a_t dt = c_t + Σ b_i d price_i, with 1 - w h² / a written as k / a, in which nothing cancels.
+    a_t = wait + wait_curvature * part * load
+    c_t = -wait - wait_curvature * pair_error
+    for fi, wi, ei, hi, ci in zip(freedom, w, e, slopes, free, strict=True):
+        a_t += wi * fi
+        c_t += ei * fi - wi * hi * ci
+    inverse_t = lax.stop_gradient(1.0 / _larger(a_t, tiny))
+    own_t = c_t / lax.stop_gradient(_larger(a_t, tiny))
 
-    # The two prices.
-    right = tuple(ci + hi * ei for ci, hi, ei in zip(c, slopes, e, strict=True))
-    m22 = jnp.sum(y[1] ** 2 / a[1] + band_t**2 / a_t, axis=0, keepdims=True)
-    m23 = jnp.sum(band_t * server_t / a_t, axis=0, keepdims=True)
-    server_target = jnp.maximum(
-        config.centring * point.server_price * point.server_slack,
-        eps * (jnp.sum(demand.delay_price * times[2], axis=0, keepdims=True) + tiny / eps),
-    )
-    m33 = (
-        jnp.sum(y[2] ** 2 / a[2] + server_t**2 / a_t, axis=0, keepdims=True)
-        + point.server_slack / point.server_price
-    )
-    anyone = jnp.any(present[1], axis=0, keepdims=True)
-    d2 = jnp.sum(y[1] * right[1] / a[1] - band_t * c_t / a_t, axis=0, keepdims=True) - (
-        1.0 - jnp.sum(y[1], axis=0, keepdims=True)
-    )
-    d2 = jnp.where(anyone, d2, 0.0)
-    m22 = jnp.where(anyone, m22, 1.0)
-    d3 = (
-        jnp.sum(y[2] * right[2] / a[2] - server_t * c_t / a_t, axis=0, keepdims=True)
-        - (1.0 - jnp.sum(y[2], axis=0, keepdims=True))
-        + server_target / point.server_price
-    )
-    determinant = jnp.maximum(m22 * m33 - m23**2, tiny)
-    band_price_step = (m33 * d2 - m23 * d3) / determinant
-    server_price_step = (m22 * d3 - m23 * d2) / determinant
+    idle = stages == 0  # a user without any stage would sink for ever
     if fixed_prices:
-        band_price_step, server_price_step = jnp.zeros_like(d2), jnp.zeros_like(d3)
+        band_step, server_step, server_slack_step = (jnp.zeros_like(point.server_slack),) * 3
+        rent: tuple = (0.0, 0.0, 0.0)
+        dt = own_t
+    else:
+        # The two prices.
+        band_row, server_row = (
+            (lax.stop_gradient(y[i]), lax.stop_gradient(y[i] * inverse_a[i])) for i in (1, 2)
+        )
+        band_t, server_t = (lax.stop_gradient(w[i] * slopes[i] * y[i] * inverse_a[i]) for i in (1, 2))
+        m22 = total(band_row[0] * band_row[1] + band_t**2 * inverse_t)
+        m23 = total(band_t * server_t * inverse_t)
+        m33 = total(server_row[0] * server_row[1] + server_t**2 * inverse_t)
+        d2 = total(band_row[0] * own[1] - band_t * own_t + y[1]) - 1.0
+        d3 = total(server_row[0] * own[2] - server_t * own_t + y[2]) - 1.0
+        floor = eps * (total(lax.stop_gradient(pull[2])) + tiny / eps)
+        server_target = _larger(config.centring * point.server_price * point.server_slack, floor)
+        m33 += point.server_slack / point.server_price
+        d3 += server_target / point.server_price
+        anyone = jnp.any(present[1], axis=0, keepdims=True)
+        d2, m22 = jnp.where(anyone, d2, 0.0), jnp.where(anyone, m22, 1.0)
+        server_step = (m22 * d3 - m23 * d2) / lax.stop_gradient(_larger(m22 * m33 - m23**2, tiny))
+        band_step = (d2 - m23 * server_step) / m22
+        server_slack_step = server_target / point.server_price - point.server_slack * (
+            1.0 + server_step / point.server_price
+        )
+        rent = (0.0, band_row[1] * band_step, server_row[1] * server_step)
+        dt = own_t + (band_t * band_step + server_t * server_step) * inverse_t
 
     # Back substitution.
-    idle = stages == 0  # a user without any stage would sink for ever
-    dt = jnp.where(idle, 0.0, (c_t + band_t * band_price_step + server_t * server_price_step) / a_t)
-    pull: tuple = (0.0, y[1] * band_price_step, y[2] * server_price_step)
+    dt = jnp.where(idle, 0.0, dt)
     dx = tuple(
-        jnp.where(here, (ri - wi * hi * dt - pi) / ai, 0.0)
-        for ri, wi, hi, pi, ai, here in zip(right, w, slopes, pull, a, present, strict=True)
+        jnp.where(here, oi - wi * hi * vi * dt - pi, 0.0)
+        for oi, wi, hi, vi, pi, here in zip(own, w, slopes, inverse_a, rent, present, strict=True)
     )
     dslack = tuple(
-        jnp.where(here, dt + hi * dxi + (t - gi - si), 0.0)
-        for hi, dxi, gi, si, here in zip(slopes, dx, g, slack, present, strict=True)
+        jnp.where(here, dt + hi * dxi + ri, 0.0)
+        for hi, dxi, ri, here in zip(slopes, dx, excess, present, strict=True)
     )
     dz = tuple(
-        jnp.where(here, (target - zi * (si + dsi)) / si, 0.0)
+        jnp.where(here, (target - zi * dsi) / si - zi, 0.0)
         for zi, si, dsi, here in zip(z, slack, dslack, present, strict=True)
     )
-    dq = jnp.where(present[0], (target + point.q * (dx[0] - gap_to_one)) / gap_to_one, 0.0)
-    dr = jnp.where(idle, 0.0, (below / pair_sum) * load * dt + pair_error)
-    server_slack_step = (
-        server_target - point.server_slack * (point.server_price + server_price_step)
-    ) / point.server_price
-
     return Iterate(
         x=dx,
         t=dt,
         slack=dslack,
         z=dz,
-        q=dq,
-        r=dr,
-        band_price=band_price_step,
-        server_price=server_price_step,
+        q=jnp.where(present[0], to_one - point.q + q_scaled * dx[0], 0.0),
+        r=jnp.where(idle, 0.0, part * load * dt + pair_error),
+        band_price=band_step,
+        server_price=server_step,
         server_slack=server_slack_step,
     )
 
 
 def _advance(demand: Demand, point: Iterate, step: Iterate, config: SolverConfig, fixed_prices: bool) -> Iterate:
-    """As far along a step as the interior allows, with one length for primal and one for dual variables."""
-    eps, tiny = float(jnp.finfo(point.t.dtype).eps), float(jnp.finfo(point.t.dtype).tiny)
+    """As far along a step as the interior allows.
+
+    Each user has a primal and a dual length of its own, and so have the prices and the server's slack: one user at
+    its boundary does not hold up the others, and the budgets, which this unbalances, are balanced by the next step.
+    """
+    dtype = point.t.dtype
+    eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
     load = demand.rate * jnp.exp(point.t)
+    cap = config.to_boundary / config.max_log_step
 
-    def room(value: Array, step: Array) -> Array:
-        return jnp.where(step < 0, -config.to_boundary * value / jnp.minimum(step, -tiny), 1e30)
+    def length(*shares_used: Array) -> Array:
+        """From what a full step would use up of every room there is."""
+        return config.to_boundary / reduce(lambda most, used: _larger(used, most), shares_used, config.to_boundary)
 
-    def cap(step: Array) -> Array:
-        return config.max_log_step / jnp.maximum(jnp.abs(step), tiny)
-
-    primal_rooms = [
-        *map(room, point.slack, step.slack),
-        *map(cap, step.x),
-        cap(step.t),
-        room(-point.x[0], -step.x[0]),
-        room(load - point.r, load * step.t - step.r),
-        room(demand.knee - point.r, -step.r),
-    ]
-    dual_rooms = [*map(room, point.z, step.z), room(point.q, step.q)]
-    primal, dual = (jnp.minimum(reduce(jnp.minimum, rooms), 1.0) for rooms in (primal_rooms, dual_rooms))
-    if not fixed_prices:  # else users do not meet, and each has its own step
-        primal = jnp.minimum(jnp.min(primal, axis=0, keepdims=True), room(point.server_slack, step.server_slack))
-        dual = reduce(
-            jnp.minimum,
-            (
-                jnp.min(dual, axis=0, keepdims=True),
-                room(point.band_price, step.band_price),
-                room(point.server_price, step.server_price),
-            ),
-        )
-    length = Iterate(
-        x=(primal,) * 3,
-        t=primal,
-        slack=(primal,) * 3,
-        z=(dual,) * 3,
-        q=dual,
-        r=primal,
-        band_price=dual,
-        server_price=dual,
-        server_slack=primal,
+    primal = length(
+        *(-change / value for change, value in zip(step.slack, point.slack, strict=True)),
+        *(cap * jnp.abs(change) for change in (*step.x, step.t)),
+        -step.x[0] / point.x[0],
+        (step.r - load * step.t) / _larger(load - point.r, eps * load),
+        step.r / _larger(demand.knee - point.r, eps),
     )
-    # A step that overflowed is not taken: the problem keeps its point.
-    sane = jnp.isfinite(step.t) if fixed_prices else jnp.isfinite(jnp.sum(step.t, axis=0, keepdims=True))
+    multipliers = ((*step.z, step.q), (*point.z, point.q))
+    dual = length(*(-change / _larger(value, tiny) for change, value in zip(*multipliers, strict=True)))
+    sane = jnp.isfinite(primal * step.t) & jnp.isfinite(dual)
 
     def move(value: Array, part: Array, change: Array) -> Array:
         return jnp.where(sane, value + part * change, value)
 
-    moved = jax.tree.map(move, point, length, step)
+    t = move(point.t, primal, step.t)
     # The load is exponential in t: a linear step may leave r beyond it, or rounding put it there.
-    limit = jnp.minimum(demand.rate * jnp.exp(moved.t), demand.knee) * (1.0 - 4.0 * eps)
-    moved = moved.replace(
-        r=jnp.minimum(moved.r, limit), slack=tuple(jnp.maximum(one, 0.01 * eps) for one in moved.slack)
+    limit = _smaller(demand.rate * jnp.exp(t), demand.knee) * (1.0 - 4.0 * eps)
+    moved = point.replace(
+        x=tuple(move(value, primal, change) for value, change in zip(point.x, step.x, strict=True)),
+        t=t,
+        slack=tuple(
+            _larger(move(value, primal, change), 0.01 * eps)
+            for value, change in zip(point.slack, step.slack, strict=True)
+        ),
+        z=tuple(move(value, dual, change) for value, change in zip(point.z, step.z, strict=True)),
+        q=move(point.q, dual, step.q),
+        r=_smaller(move(point.r, primal, step.r), limit),
     )
     if fixed_prices:
-        return moved.replace(
-            band_price=point.band_price, server_price=point.server_price, server_slack=point.server_slack
-        )
-    return moved
+        return moved
+    price = length(-step.band_price / point.band_price, -step.server_price / point.server_price)
+    price = jnp.where(jnp.isfinite(step.band_price + step.server_price), price, 0.0)
+    slack = length(-step.server_slack / point.server_slack)
+
+    def finite(change: Array) -> Array:
+        return jnp.where(jnp.isfinite(change), change, 0.0)
+
+    return moved.replace(
+        band_price=point.band_price + price * finite(step.band_price),
+        server_price=point.server_price + price * finite(step.server_price),
+        server_slack=point.server_slack + slack * finite(step.server_slack),
+    )
+
+
+def total(values: Array) -> Array:
+    """Sum over users, [N, ...] to [1, ...].
+
+    Written out, it fuses and runs along the batch; a reduction would run within a problem's few users.
+    """
+    num_users = values.shape[0]
+    if num_users <= _BLOCK:
+        return reduce(jnp.add, (values[n : n + 1] for n in range(num_users)))
+    whole = num_users // _BLOCK
+    blocks = values[: whole * _BLOCK].reshape(whole, _BLOCK, *values.shape[1:])
+    sums = total(reduce(jnp.add, (blocks[:, n] for n in range(_BLOCK))))
+    return sums if whole * _BLOCK == num_users else sums + total(values[whole * _BLOCK :])
+
+
+def _larger(a: Array, b: Array | float) -> Array:
+    """Maximum in one instruction: a NaN in `a` is passed over."""
+    return jnp.where(a > b, a, b)
+
+
+def _smaller(a: Array, b: Array | float) -> Array:
+    return jnp.where(a < b, a, b)

@@ -1,0 +1,137 @@
+"""How long everything takes, and how accurate it is: one run, one machine, one table.
+
+python eval/benchmark.py [--sections accuracy allocate clarabel env policies] [--users 5 10] [--batches 256 4096]
+
+For figures per core pin it to one: `taskset -c 0 python eval/benchmark.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import platform
+from pathlib import Path
+from typing import Literal
+
+import jax
+import matplotlib.pyplot as plt
+import tyro
+from benchmarks.clarabel_solver import clarabel_section
+from benchmarks.common import Row, Settings
+from benchmarks.layer import accuracy_section, allocate_section
+from benchmarks.system import env_section, policies_section
+from rich.console import Console
+from rich.table import Table
+
+# A section is a function from Settings to rows; a new one is an entry here and a name in `SectionName`.
+SECTIONS = {
+    "accuracy": accuracy_section,
+    "allocate": allocate_section,
+    "clarabel": clarabel_section,
+    "env": env_section,
+    "policies": policies_section,
+}
+SectionName = Literal["accuracy", "allocate", "clarabel", "env", "policies"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Measure time and accuracy."""
+
+    sections: tuple[SectionName, ...] = ("allocate", "clarabel", "env", "policies")
+    """What is measured; accuracy takes the longest and is not among the defaults."""
+    users: tuple[int, ...] = (5, 10, 20, 50, 200)
+    """Numbers of users."""
+    batches: tuple[int, ...] = (1, 16, 256, 4096, 65536)
+    """Problems at once; more than two million user rows are left out."""
+    seconds: float = 0.3
+    """How long one timing repeats."""
+    count: int = 16384
+    """Problems in each set of the accuracy study of up to five users; larger ones get fewer."""
+    out: Path = Path("runs/benchmark")
+    """Folder of the table (CSV) and the figure (PNG)."""
+
+
+def machine() -> str:
+    """Processor, cores that this process may use, accelerator, and versions."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        cpu = names[0] if names else cpu
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cpu}, {cores} core(s); {jax.devices()[0].device_kind}; jax {jax.__version__}, {platform.python_version()}"
+
+
+def table(rows: list[Row]) -> Table:
+    """Rows for the eye."""
+    shown = Table(title=machine())
+    for header in ("what", "N", "batch", "dtype", "µs each", "gap p99.9", "gap max", "compile s", "note"):
+        shown.add_column(header, justify="left" if header in ("what", "note") else "right")
+
+    def number(value: float, pattern: str) -> str:
+        return format(value, pattern) if value == value else ""
+
+    for row in rows:
+        shown.add_row(
+            row.what,
+            str(row.users),
+            str(row.batch),
+            row.dtype,
+            number(row.microseconds, ",.2f"),
+            number(row.gap_p999, ".1e"),
+            number(row.gap_max, ".1e"),
+            number(row.compile_s, ".1f"),
+            row.note,
+            end_section=False,
+        )
+    return shown
+
+
+def figure(rows: list[Row], path: Path) -> None:
+    """Time per problem over the batch, one line per number of users, Clarabel's as dashes."""
+    fig, axes = plt.subplots(figsize=(6.0, 4.0), layout="constrained")
+    ours = [row for row in rows if row.section == "allocate" and row.dtype == "float32"]
+    for index, users in enumerate(sorted({row.users for row in ours})):
+        line = [row for row in ours if row.users == users]
+        axes.plot(
+            [row.batch for row in line],
+            [row.microseconds for row in line],
+            marker="o",
+            markersize=4,
+            color=f"C{index}",
+            label=f"{users} users",
+        )
+        for row in rows:
+            if row.what.startswith("Clarabel") and row.users == users:
+                axes.axhline(row.microseconds, color=f"C{index}", linestyle="--", linewidth=0.9)
+    axes.set(xscale="log", yscale="log", xlabel="problems in a batch", ylabel="µs per problem")
+    axes.set_title("allocate (solid, float32) and Clarabel's own solve time (dashed)", fontsize=10)
+    axes.grid(alpha=0.3, which="both", linewidth=0.5)
+    axes.legend(frameon=False, fontsize=8)
+    fig.savefig(path, dpi=200)
+    plt.close(fig)
+
+
+def main(flags: Flags) -> None:
+    """Run the sections, print the table, write it."""
+    console = Console(width=150)
+    flags.out.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    settings = Settings(flags.users, flags.batches, flags.seconds, flags.count)
+    for name in flags.sections:
+        with console.status(name):
+            rows += SECTIONS[name](settings)
+    console.print(table(rows))
+    with (flags.out / "benchmark.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)])
+        writer.writeheader()
+        writer.writerows(dataclasses.asdict(row) for row in rows)
+    if any(row.section == "allocate" for row in rows):
+        figure(rows, flags.out / "benchmark.png")
+    console.print(f"written to {flags.out}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Flags))

@@ -1,0 +1,1 @@
+"""Sections of `eval/benchmark.py`: each is a function from `Settings` to rows."""

@@ -1,0 +1,103 @@
+"""The allocation layer: time per problem, and accuracy against converged float64 solutions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from benchmarks.common import (
+    Row,
+    Settings,
+    as_dtype,
+    random_problems,
+    relative_gaps,
+    scenario_problems,
+    timed,
+)
+
+from jaxmec.allocation import Allocation, SlotProblem, SolverConfig, allocate
+
+CONVERGED = SolverConfig(iterations=40, tolerance=1e-11, rescues=10)
+_CHUNK = 8192  # problems whose accuracy is checked at once
+
+
+def optimum(problem: SlotProblem) -> tuple[np.ndarray, np.ndarray]:
+    """Converged float64 objectives [batch] and their certified gaps; needs `jax.enable_x64`."""
+    answer = jax.jit(jax.vmap(lambda one: allocate(one, CONVERGED)))(as_dtype(problem, np.float64))
+    return np.asarray(answer.objective), np.asarray(answer.duality_gap)
+
+
+def shares(answer: Allocation) -> tuple:
+    """Its three shares."""
+    return answer.device_share, answer.bandwidth_share, answer.server_share
+
+
+def allocate_section(settings: Settings) -> Iterator[Row]:
+    """Every N and batch in both precisions, on problems of coinfer10's population."""
+    with jax.enable_x64(True):
+        for num_users in settings.users:
+            for batch in settings.batches:
+                problem = scenario_problems("coinfer10", 0, batch, num_users)
+                for dtype in (np.float32, np.float64):
+                    if num_users * batch > 1_000_000 and dtype == np.float64:
+                        continue
+                    answer, seconds, compile_s = timed(
+                        jax.vmap(allocate), (as_dtype(problem, dtype),), settings
+                    )
+                    some = min(batch, 1024)
+                    first, found = jax.tree.map(lambda leaf, n=some: leaf[:n], (problem, shares(answer)))
+                    gaps = relative_gaps(first, found, optimum(first)[0])
+                    yield Row(
+                        section="allocate",
+                        what="allocate",
+                        users=num_users,
+                        batch=batch,
+                        dtype=np.dtype(dtype).name,
+                        microseconds=1e6 * seconds / batch,
+                        gap_p999=float(np.percentile(gaps, 99.9)),
+                        gap_max=float(gaps.max()),
+                        compile_s=compile_s,
+                    )
+
+
+def accuracy_section(settings: Settings) -> Iterator[Row]:
+    """True gaps over many random problems, and whether every certificate holds."""
+    sets = [("coinfer10", 10, lambda seed, n: scenario_problems("coinfer10", seed, n))]
+    sets += [("coinfer50", 50, lambda seed, n: scenario_problems("coinfer50", seed, n))]
+    for kind in ("narrow", "wide"):
+        for num_users in (1, 2, 5, 10, 20, 50):
+            sets.append(
+                (
+                    kind,
+                    num_users,
+                    lambda seed, n, u=num_users, w=kind == "wide": random_problems(seed, n, u, w),
+                )
+            )
+    with jax.enable_x64(True):
+        for name, num_users, draw in sets:
+            count = max(512, settings.count * 5 // max(num_users, 5))
+            gaps: dict[type, list] = {np.float32: [], np.float64: []}
+            invalid = bad = 0
+            for seed in range(-(-count // _CHUNK)):
+                problem = draw(seed, min(count, _CHUNK))
+                best, certified = optimum(problem)
+                for dtype, found in gaps.items():
+                    answer = jax.jit(jax.vmap(allocate))(as_dtype(problem, dtype))
+                    gap = relative_gaps(problem, shares(answer), best)
+                    found.append(gap)
+                    bad += sum(int((~np.isfinite(leaf)).sum()) for leaf in jax.tree.leaves(answer))
+                    # The optimum itself is known up to its own certificate.
+                    invalid += int((gap > np.asarray(answer.duality_gap) + certified).sum())
+            for dtype, found in gaps.items():
+                everything = np.concatenate(found)
+                yield Row(
+                    section="accuracy",
+                    what=name,
+                    users=num_users,
+                    batch=everything.size,
+                    dtype=np.dtype(dtype).name,
+                    gap_p999=float(np.percentile(everything, 99.9)),
+                    gap_max=float(everything.max()),
+                    note=f"{invalid} certificates too low, {bad} values not finite",
+                )
