@@ -12,7 +12,7 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from jaxmec.evaluation import LongRun, mean_and_interval
+from jaxmec.evaluation import LongRun, Report, mean_and_interval, same_state_rows
 
 STYLE: Any = {
     "figure.dpi": 150,
@@ -29,7 +29,7 @@ COLOURS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
 
 def save_all(
     folder: Path,
-    results: Mapping[str, LongRun],
+    report: Report,
     networks: list[str],
     devices: list[str],
     highlight: str,
@@ -38,7 +38,7 @@ def save_all(
 
     Args:
       folder: where the PNGs go.
-      results: long-run results by policy.
+      report: what an evaluation found.
       networks: names of the M networks.
       devices: names of the D device classes.
       highlight: the policy whose cuts are shown.
@@ -46,10 +46,12 @@ def save_all(
     Returns:
       The files written.
     """
+    results = report.long_run
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(results)}
     figures = {
         "over_time.png": over_time(results, colours),
         "delay_against_energy.png": delay_against_energy(results, colours),
+        "quality_against_time.png": quality_against_time(report, colours),
         "cuts.png": cuts(results[highlight], networks, devices, highlight),
     }
     for name, figure in figures.items():
@@ -93,6 +95,23 @@ def delay_against_energy(results: Mapping[str, LongRun], colours: Mapping[str, t
         axes[0].set_ylabel("mean end-to-end delay [s]")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(results), 6))
+    return figure
+
+
+def quality_against_time(report: Report, colours: Mapping[str, tuple]) -> plt.Figure:
+    """Certified gap of every policy's cuts against the time of a decision; the best lie at the lower left."""
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
+        for row in same_state_rows(report):
+            name, time_us, gap = (
+                str(row["policy"]),
+                float(row["decision_us"]),
+                100 * float(row["certified_gap_mean"]),
+            )
+            axis.plot(time_us, gap, "o", ms=6, color=colours[name])
+            axis.annotate(name, (time_us, gap), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        axis.set(xscale="log", yscale="log", xlabel="time per slot [µs]", ylabel="mean certified gap [%]")
+        axis.margins(x=0.18, y=0.1)
     return figure
 
 

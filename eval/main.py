@@ -1,6 +1,6 @@
 """Compare policies: tables, CSV files and figures.
 
-python eval/main.py --run runs/coinfer10-seed0
+python eval/main.py --run runs/coinfer10-seed0 --candidates 1 4 16
 python eval/main.py --scenario coinfer4 --policies greedy best_response exhaustive
 """
 
@@ -28,8 +28,10 @@ class Flags:
     """Folder of a training run: its policy joins as "learned", and its scenario is the default."""
     scenario: str | None = None
     """Name or YAML file; coinfer10 without a run."""
-    policies: tuple[str, ...] = BASELINES
+    policies: tuple[str, ...] = (*BASELINES, "price")
     """Rules and searches to compare."""
+    candidates: tuple[int, ...] = (1,)
+    """Draws of the run's policy that the exact allocation chooses from; each number joins on its own."""
     num_envs: int = EvaluationConfig.num_envs
     """Episodes, each with its own population."""
     num_slots: int | None = None
@@ -50,12 +52,18 @@ def main(flags: Flags) -> int:
         env, params = jaxmec.make(scenario)
         policies = {name: make_policy(name, env) for name in flags.policies}
         if flags.run:
-            policies["learned"] = load_policy(flags.run, env)
+            for number in flags.candidates:
+                name = "learned" if number == 1 else f"learned, best of {number}"
+                policies[name] = load_policy(flags.run, env, number)
         folder = flags.out or (
             flags.run / "evaluation" if flags.run else Path("runs") / f"evaluation-{Path(scenario).stem}"
         )
         config = EvaluationConfig(
-            num_envs=flags.num_envs, num_slots=flags.num_slots, seed=flags.seed, reference=flags.reference
+            num_envs=flags.num_envs,
+            num_slots=flags.num_slots,
+            seed=flags.seed,
+            reference=flags.reference,
+            time_decisions=True,
         )
         report = evaluate_policies(env, params, policies, config)
         report.save(folder)
@@ -64,8 +72,8 @@ def main(flags: Flags) -> int:
         return 2
     for table in report.tables():
         console.print(table)
-    shown = "learned" if flags.run else flags.reference
-    files = figures.save_all(folder, report.long_run, list(env.network_names), list(env.device_names), shown)
+    shown = list(policies)[-1] if flags.run else flags.reference
+    files = figures.save_all(folder, report, list(env.network_names), list(env.device_names), shown)
     console.print(f"written to {folder}: long_run.csv, same_states.csv, {', '.join(file.name for file in files)}")
     return 0
 

@@ -25,10 +25,10 @@ import jax.numpy as jnp
 import yaml
 from jax import Array
 
-from jaxmec.agents import distribution, normalise, sharding
+from jaxmec.agents import normalise, sharding
 from jaxmec.agents.networks import make_network, valid_cuts
+from jaxmec.agents.policy import learned
 from jaxmec.agents.ppo import Learner, PPOConfig
-from jaxmec.allocation import allocate
 from jaxmec.config import build, read_yaml
 from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
 from jaxmec.features import observation_size
@@ -125,15 +125,12 @@ def load_policy(
     Args:
       folder: of the run.
       env: any environment for a "set" network; for "mlp" one of the run's shapes.
-      candidates: with more than one, the most probable cuts and draws from the policy are all scored by the exact
-        allocation, and the best is taken.
+      candidates: see `jaxmec.agents.policy.learned`.
 
     Raises:
       ConfigError: if the folder holds no run; ValueError if its policy is damaged or of other shapes, or for no
         candidates.
     """
-    if candidates < 1:
-        raise ValueError(f"candidates: got {candidates}; allowed is at least 1")
     folder = Path(folder)
     config = load_config(folder).ppo
     network = make_network(config.network, env.num_cuts, config.width)
@@ -148,19 +145,7 @@ def load_policy(
                 f"environment needs {wanted.shape}; only 'set' networks serve other numbers of users"
             )
 
-    def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
-        observation = env.observe(state, params)
-        mask = valid_cuts(observation, env.num_cuts)
-        logits, _ = network.apply(stored["params"], normalise.apply(stored["moments"], observation), mask)
-        likely = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        if candidates == 1:
-            return likely
-        draws = jax.vmap(distribution.sample, (0, None))(jax.random.split(key, candidates - 1), logits)
-        cuts = jnp.concatenate([likely[None], draws])
-        problems = jax.vmap(env.slot_problem, (None, 0, None))(state, cuts, params)
-        return cuts[jnp.argmin(jax.vmap(lambda problem: allocate(problem, env.solver).objective)(problems))]
-
-    return policy
+    return learned(env, network, stored["params"], stored["moments"], candidates)
 
 
 def _write(path: Path, tree: Any) -> None:

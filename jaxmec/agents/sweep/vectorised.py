@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxmec.agents import normalise
-from jaxmec.agents.networks import make_network, valid_cuts
+from jaxmec.agents.networks import make_network
+from jaxmec.agents.policy import learned
 from jaxmec.agents.ppo import Learner, PPOConfig, make_train
 from jaxmec.agents.sweep.config import Evaluation
 from jaxmec.agents.sweep.plan import Group, Setting, Trial
@@ -71,16 +71,12 @@ def evaluate_learner(
     are those of `jaxmec.evaluation.evaluate_policies` with the same seed and numbers.
     """
     network = make_network(ppo.network, env.num_cuts, ppo.width)
-
-    def greedy(state: EnvState) -> Array:
-        observation = env.observe(state, params)
-        scaled = normalise.apply(learner.moments, observation)
-        logits, _ = network.apply(learner.params, scaled, valid_cuts(observation, env.num_cuts))
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    policy = learned(env, network, learner.params, learner.moments)
 
     def slot(state: EnvState, key: Array) -> tuple[EnvState, dict[str, Array]]:
-        _, key_step = jax.random.split(key)
-        _, next_state, _, _, info = env.step_env(key_step, state, greedy(state), params)
+        key_policy, key_step = jax.random.split(key)
+        action = policy(key_policy, state, params)
+        _, next_state, _, _, info = env.step_env(key_step, state, action, params)
         return next_state, {
             "delay_s": jnp.mean(info["delay_s"]),
             "device_energy": jnp.mean(info["device_energy_j"] / env.device_budget_j(state, params)),
