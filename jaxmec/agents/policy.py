@@ -21,8 +21,8 @@ def learned(
 ) -> Callable[[Array, EnvState, EnvParams], Array]:
     """policy(key, state, params) -> int32[N]: each user's most probable cut.
 
-    With more than one candidate, the most probable cuts and draws from the network's distribution are all scored by
-    the exact allocation, and the best is taken.
+    With more than one candidate, the most probable cuts and draws from the network are all scored by the exact
+    allocation, and the best is taken.
 
     Raises:
       ValueError: for less than one candidate.
