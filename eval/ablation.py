@@ -1,6 +1,6 @@
 """What the learner owes to which of its parts: variants of one recipe, several seeds each.
 
-python eval/ablation.py [--seeds 3] [--total-steps 600000] [--variants default "no closed form" ...]
+python eval/ablation.py [--seeds 3] [--total-steps 400000] [--variants default "no closed form" ...]
 
 Every variant is trained for the same number of steps and judged by the certified gap of its most probable cuts at
 the states that `best_response` visits on held-out episodes.
@@ -149,7 +149,7 @@ class Flags:
     """Name or YAML file."""
     seeds: int = 3
     """Runs of each."""
-    total_steps: int = 600_000
+    total_steps: int = 400_000
     """Slots of each run."""
     out: Path = Path("runs/ablation")
     """Folder of ablation.csv."""
@@ -161,15 +161,14 @@ def main(flags: Flags) -> None:
     env, params = jaxmec.make(flags.scenario)
     best = {"best_response": make_policy("best_response", env)}
     report = evaluate_policies(env, params, best, EvaluationConfig())
-    trained = functools.cache(functools.partial(_trained, env, params, flags.total_steps))
+    trained = functools.cache(functools.partial(_trained, env, params, flags.total_steps, flags.seeds))
     rows: list[dict[str, float | str]] = []
     flags.out.mkdir(parents=True, exist_ok=True)
     for name in flags.variants:
         variant = VARIANTS[name]
         seen, config = variant.env(env), _config(variant, flags.total_steps)
         gaps = []
-        for seed in range(flags.seeds):
-            learner, seconds = trained(variant.of or name, seed)
+        for seed, (learner, seconds) in enumerate(trained(variant.of or name)):
             network = make_network(config.network, env.num_cuts, config.width)
             policy = learned(seen, network, learner.params, learner.moments, variant.candidates)
             reached = objectives_at(seen, policy, jax.random.key(1), params, report.states)
@@ -193,20 +192,29 @@ def _config(variant: Variant, total_steps: int) -> PPOConfig:
 
 
 def _trained(
-    env: EdgeInferenceEnv, params: EnvParams, total_steps: int, name: str, seed: int
-) -> tuple[ppo.Learner, float]:
-    """A finished learner, and the seconds that its training took without compilation."""
+    env: EdgeInferenceEnv, params: EnvParams, total_steps: int, num_seeds: int, name: str
+) -> list[tuple[ppo.Learner, float]]:
+    """Per seed a finished learner, and the seconds that its training took without compilation."""
     variant = VARIANTS[name]
     seen, config = variant.env(env), _config(variant, total_steps)
-    learner = jax.jit(lambda key: ppo.init(seen, config, key, params))(jax.random.key(seed))
-    if variant.warm_start:
-        learner = jax.jit(lambda learner: _imitate(seen, config, learner, params))(learner)
-    update = jax.jit(lambda learner: ppo.run_updates(seen, config, learner, params, 1)[0]).lower(learner).compile()
-    started = time.perf_counter()
-    for _ in range(config.num_updates):
-        learner = update(learner)
-    jax.block_until_ready(learner.params)
-    return learner, time.perf_counter() - started
+
+    @jax.jit
+    def start(key: Array) -> ppo.Learner:
+        learner = ppo.init(seen, config, key, params)
+        return _imitate(seen, config, learner, params) if variant.warm_start else learner
+
+    learners = [start(jax.random.key(seed)) for seed in range(num_seeds)]
+    update = (
+        jax.jit(lambda learner: ppo.run_updates(seen, config, learner, params, 1)[0]).lower(learners[0]).compile()
+    )
+    finished = []
+    for learner in learners:
+        started = time.perf_counter()
+        for _ in range(config.num_updates):
+            learner = update(learner)
+        jax.block_until_ready(learner.params)
+        finished.append((learner, time.perf_counter() - started))
+    return finished
 
 
 def _table(rows: list[dict[str, float | str]]) -> Table:
