@@ -130,23 +130,22 @@ def equinox(architecture, x):
             if self.kind == "attention":
                 return self.layer(x, x, x)
             if self.kind == "recurrent":
-                zeros = jnp.zeros(self.layer.hidden_size)
+                zeros = jnp.zeros(self.layer.hidden_size, x.dtype)
                 return jax.lax.scan(lambda h, x: (self.layer(x, h),) * 2, zeros, x)[1]
             return self.layer(x) if x.ndim == 1 else jax.vmap(self.layer)(x)
 
     def make(kind, channels, width):
+        options = {"key": next(keys), "dtype": x.dtype}
         if kind in ("conv", "depthwise"):
             groups = width if kind == "depthwise" else 1
-            return Over(eqx.nn.Conv2d(channels, width, 3, padding=1, groups=groups, key=next(keys)), "conv")
-        kinds = {
-            "attention": lambda i, o, key: eqx.nn.MultiheadAttention(2, i, key=key),
-            "recurrent": eqx.nn.GRUCell,
-        }
-        return Over(kinds.get(kind, eqx.nn.Linear)(channels, width, key=next(keys)), kind)
+            return Over(eqx.nn.Conv2d(channels, width, 3, padding=1, groups=groups, **options), "conv")
+        if kind == "attention":
+            return Over(eqx.nn.MultiheadAttention(2, channels, **options), kind)
+        made = {"recurrent": eqx.nn.GRUCell, "dense": eqx.nn.Linear}[kind]
+        return Over(made(channels, width, **options), kind)
 
     fn, layers = built(make, architecture, x)
     arrays, rest = eqx.partition(layers, eqx.is_array)
-    arrays = jax.tree.map(lambda a: a.astype(x.dtype), arrays)
     return lambda arrays, x: fn(eqx.combine(arrays, rest), x), arrays
 
 
