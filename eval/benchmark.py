@@ -62,7 +62,8 @@ def machine() -> str:
         names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
         cpu = names[0] if names else cpu
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cpu}, {cores} core(s); {jax.devices()[0].device_kind}; jax {jax.__version__}, {platform.python_version()}"
+    device = jax.devices()[0].device_kind
+    return f"{cpu}, {cores} core(s); {device}; jax {jax.__version__}, Python {platform.python_version()}"
 
 
 def table(rows: list[Row]) -> Table:

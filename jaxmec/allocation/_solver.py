@@ -347,7 +347,7 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
     target = lax.stop_gradient(_larger(pairs * (config.centring / jnp.maximum(number, 1.0)), floor))
 
     # Rows of the shares: a_i dx_i + w_i h_i dt (+ y_i d price) = c_i + h_i e_i, divided by a_i. What many
-    # others need ends in a division: XLA computes that once, and copies what is cheaper into every reader's kernel.
+    # others need ends in a division: XLA computes that once and copies what is cheaper into every reader.
     w = tuple(zi / si for zi, si in zip(z, slack, strict=True))
     e = tuple(
         jnp.where(here, target - zi * ri, 0.0) / si
@@ -383,7 +383,7 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
     above = _larger(load - point.r, eps * load)
     below = _larger(demand.knee - point.r, eps)
     part = below / (above + below)
-    pair_error = (1.0 - config.centring) * above * part
+    pair_error = above * part - lax.stop_gradient(config.centring * above * part)
     room = 1.0 / (1.0 - point.r)
     wait = 0.5 * demand.delay_price * theta * (room**2 - 1.0)
     wait_curvature = demand.delay_price * theta * room**3

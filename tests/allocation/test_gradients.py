@@ -106,7 +106,8 @@ def test_transforms_nest():
 
     bands = jnp.asarray(np.linspace(1e7, 4e7, 6), FLOAT)
     values = jax.jit(jax.vmap(cost))(bands)
-    single = jnp.stack([jax.jit(cost)(band) for band in bands])
+    compiled = jax.jit(cost)
+    single = jnp.stack([compiled(band) for band in bands])
     np.testing.assert_allclose(values, single, rtol=1e-5)
     twice = jax.jit(jax.vmap(jax.vmap(cost)))(bands.reshape(2, 3))
     np.testing.assert_allclose(twice.ravel(), single, rtol=1e-5)
