@@ -58,10 +58,12 @@ def machine() -> str:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        lines = info.read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
         cpu = names[0] if names else cpu
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cpu}, {cores} core(s); {jax.devices()[0].device_kind}; jax {jax.__version__}, {platform.python_version()}"
+    device = jax.devices()[0].device_kind
+    return f"{cpu}, {cores} core(s); {device}; jax {jax.__version__}, Python {platform.python_version()}"
 
 
 def table(rows: list[Row]) -> Table:
@@ -122,7 +124,11 @@ def main(flags: Flags) -> None:
     settings = Settings(flags.users, flags.batches, flags.seconds, flags.count)
     for name in flags.sections:
         with console.status(name):
-            rows += SECTIONS[name](settings)
+            for row in SECTIONS[name](settings):
+                rows.append(row)
+                console.log(
+                    f"{row.what}, N {row.users}, batch {row.batch}, {row.dtype}: {row.microseconds:.2f} µs"
+                )
     console.print(table(rows))
     with (flags.out / "benchmark.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)])

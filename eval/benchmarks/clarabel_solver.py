@@ -9,10 +9,10 @@ import clarabel
 import cvxpy as cp
 import jax
 import numpy as np
-from benchmarks.common import Row, Settings, as_dtype, scenario_problems
-from benchmarks.layer import optimum
 from scipy import sparse
 
+from benchmarks.common import Row, Settings, as_dtype, scenario_problems
+from benchmarks.layer import optimum
 from jaxmec.allocation import SlotProblem
 
 _USERS_BY_CVXPY = 10  # its canonicalisation grows too slow to repeat beyond
@@ -54,9 +54,7 @@ def own_solve_time(p: SlotProblem) -> tuple[float, float]:
     def square(y: int) -> int:
         """A variable v >= y²."""
         v = variable()
-        cone(
-            clarabel.SecondOrderConeT(3), ([(v, 1.0)], 1.0), ([(v, 1.0)], -1.0), ([(y, 2.0)], 0.0)
-        )
+        cone(clarabel.SecondOrderConeT(3), ([(v, 1.0)], 1.0), ([(v, 1.0)], -1.0), ([(y, 2.0)], 0.0))
         return v
 
     def at_least(coefficients: list[tuple[int, float]], constant: float) -> None:
@@ -95,7 +93,9 @@ def own_solve_time(p: SlotProblem) -> tuple[float, float]:
         if p.uplink_bits[n] > 0:
             y, nats = variable(), variable()
             # (-nats, y, y + snr) in the exponential cone: y exp(nats / y) <= y + snr, for nats = y log1p(snr / y).
-            cone(clarabel.ExponentialConeT(), ([(nats, 1.0)], 0.0), ([(y, 1.0)], 0.0), ([(y, 1.0)], float(p.snr[n])))
+            cone(
+                clarabel.ExponentialConeT(), ([(nats, 1.0)], 0.0), ([(y, 1.0)], 0.0), ([(y, 1.0)], float(p.snr[n]))
+            )
             s = inverse(float(p.uplink_bits[n] * np.log(2.0) / p.bandwidth_hz), nats)
             cost += [(s, float(price + requests[n] * p.energy_price[n] * p.tx_power_w[n]))]
             at_least([(below, 1.0), (over, 1.0), (s, -1.0)], 0.0)
@@ -129,7 +129,13 @@ def parametrised(num_users: int) -> tuple[cp.Problem, dict[str, cp.Parameter]]:
     half, wait, knee_s, rate = (cp.Parameter(num_users, nonneg=True) for _ in range(4))
     given |= {"half": half, "wait": wait, "knee_s": knee_s, "rate": rate}
     idle = cp.Variable(num_users, nonneg=True)
-    constraints = [below <= knee_s, idle <= 1 - cp.multiply(rate, below), cp.sum(y[1]) <= 1, cp.sum(y[2]) <= 1, y[0] <= 1]
+    constraints = [
+        below <= knee_s,
+        idle <= 1 - cp.multiply(rate, below),
+        cp.sum(y[1]) <= 1,
+        cp.sum(y[2]) <= 1,
+        y[0] <= 1,
+    ]
     cost = half @ cp.inv_pos(idle) - 0.5 * given["price"] @ below + wait @ over
     constraints += [nats <= -cp.rel_entr(y[1], y[1] + given["snr"])]
     for time_, share, work in zip(times, (y[0], nats, y[2]), ("device", "uplink", "server"), strict=True):
@@ -174,7 +180,11 @@ def clarabel_section(settings: Settings) -> Iterator[Row]:
                 "uplink": p.uplink_bits * np.log(2.0) / p.bandwidth_hz,
                 "server": p.server_work_s,
                 "device_energy": device_price * p.device_power_w * p.device_work_s,
-                "server_energy": p.server_energy_price * p.server_power_w * p.slot_s * p.arrival_rate_hz * p.server_work_s,
+                "server_energy": p.server_energy_price
+                * p.server_power_w
+                * p.slot_s
+                * p.arrival_rate_hz
+                * p.server_work_s,
                 "uplink_price": p.delay_price + device_price * p.tx_power_w,
                 "price": p.delay_price,
                 "snr": p.snr,

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from benchmarks.common import Row, Settings, timed
 
 import jaxmec
+from benchmarks.common import Row, Settings, timed
 from jaxmec.allocation import allocate, lower_bound
 from jaxmec.policies import BASELINES, make_policy
 
@@ -30,9 +30,7 @@ def env_section(settings: Settings) -> Iterator[Row]:
             ("env.observe alone", jax.vmap(env.observe, (0, None)), (states, params)),
         ):
             _, seconds, compile_s = timed(function, arguments, settings)
-            yield Row(
-                "env", what, env.num_users, batch, "float32", 1e6 * seconds / batch, compile_s=compile_s
-            )
+            yield Row("env", what, env.num_users, batch, "float32", 1e6 * seconds / batch, compile_s=compile_s)
 
 
 def policies_section(settings: Settings) -> Iterator[Row]:

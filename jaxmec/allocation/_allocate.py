@@ -166,7 +166,7 @@ def _certified(demand: Demand, point: Iterate) -> _Answer:
     limits = jnp.finfo(demand.rate.dtype)
     scale = jnp.maximum(objective, float(limits.tiny))
     # Divided before they are added up: XLA then computes each user's bound once.
-    bound = _solver.total(user_bounds(demand, point) / scale)[0]
+    bound = _solver.total(user_bounds(demand, point) / scale[None])[0]
     missing = objective / scale - bound + rent / scale + float(limits.eps) * (8.0 + 2.0 * rent / scale)
     gap = jnp.maximum(missing, 0.0)
     gap = jnp.where(jnp.isfinite(gap), gap, 1.0)

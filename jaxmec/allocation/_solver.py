@@ -25,7 +25,6 @@ from jax import Array, lax
 from jaxmec.allocation._problem import SlotProblem
 from jaxmec.delay import waiting_slope, waiting_time
 
-
 _BLOCK = 16  # users whose sum is written out
 _SMALLEST_RATE_HZ = 1e-9  # so that a user without requests has an interior
 
@@ -152,7 +151,11 @@ def cost(demand: Demand, device: Array, band: Array, server: Array) -> Array:
     device, band, server = (
         jnp.where(h & (y > 0), y, 1.0) for h, y in zip(here, (device, band, server), strict=True)
     )
-    times = (demand.device_s / device, demand.uplink_s / (band * jnp.log1p(demand.snr / band)), demand.server_s / server)
+    times = (
+        demand.device_s / device,
+        demand.uplink_s / (band * jnp.log1p(demand.snr / band)),
+        demand.server_s / server,
+    )
     slowest = _larger(_larger(times[0], times[1]), times[2])
     own = (
         demand.delay_price * (times[0] + times[2] + waiting_time(slowest, demand.rate, demand.knee))
@@ -343,8 +346,8 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
     floor = 4.0 * eps * demand.delay_price * theta
     target = lax.stop_gradient(_larger(pairs * (config.centring / jnp.maximum(number, 1.0)), floor))
 
-    # Rows of the shares: a_i dx_i + w_i h_i dt (+ y_i d price) = c_i + h_i e_i, divided by a_i. What several others
-    # need ends in a division: XLA computes such values once and copies anything cheaper into every user's kernel.
+    # Rows of the shares: a_i dx_i + w_i h_i dt (+ y_i d price) = c_i + h_i e_i, divided by a_i. What many
+    # others need ends in a division: XLA computes that once and copies what is cheaper into every reader.
     w = tuple(zi / si for zi, si in zip(z, slack, strict=True))
     e = tuple(
         jnp.where(here, target - zi * ri, 0.0) / si
@@ -380,7 +383,7 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
     above = _larger(load - point.r, eps * load)
     below = _larger(demand.knee - point.r, eps)
     part = below / (above + below)
-    pair_error = (1.0 - config.centring) * above * part
+    pair_error = above * part - lax.stop_gradient(config.centring * above * part)
     room = 1.0 / (1.0 - point.r)
     wait = 0.5 * demand.delay_price * theta * (room**2 - 1.0)
     wait_curvature = demand.delay_price * theta * room**3
@@ -401,9 +404,7 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
         dt = own_t
     else:
         # The two prices.
-        band_row, server_row = (
-            (lax.stop_gradient(y[i]), lax.stop_gradient(y[i] * inverse_a[i])) for i in (1, 2)
-        )
+        band_row, server_row = ((lax.stop_gradient(y[i]), lax.stop_gradient(y[i] * inverse_a[i])) for i in (1, 2))
         band_t, server_t = (lax.stop_gradient(w[i] * slopes[i] * y[i] * inverse_a[i]) for i in (1, 2))
         m22 = total(band_row[0] * band_row[1] + band_t**2 * inverse_t)
         m23 = total(band_t * server_t * inverse_t)
@@ -455,7 +456,7 @@ def _advance(demand: Demand, point: Iterate, step: Iterate, config: SolverConfig
     """As far along a step as the interior allows.
 
     Each user has a primal and a dual length of its own, and so have the prices and the server's slack: one user at
-    its boundary does not hold up the others, and the budgets, which this unbalances, are balanced by the next step.
+    its boundary does not hold up the others, and the budgets, which this unbalances, balance in the next step.
     """
     dtype = point.t.dtype
     eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
