@@ -261,10 +261,11 @@ def _plot(folder: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    steps = [float(row["steps"]) / 1e6 for row in rows]
+    steps = [float(row["steps"]) for row in rows]
     panels = {
         "objective": "slot objective",
         "delay_s": "end-to-end delay [s]",
@@ -274,9 +275,8 @@ def _plot(folder: Path) -> None:
     figure, axes = plt.subplots(1, len(panels), figsize=(12, 2.6), layout="constrained")
     for axis, (name, label) in zip(axes, panels.items(), strict=True):
         axis.plot(steps, [float(row[name]) for row in rows], lw=1.2)
-        axis.set(
-            xlabel="million steps", title=label, yscale="log" if name in ("objective", "delay_s") else "linear"
-        )
+        axis.set(xlabel="steps", title=label, xscale="log", yscale="linear" if name == "entropy" else "log")
+        axis.yaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(folder / "learning_curve.png", dpi=150)
