@@ -1,6 +1,6 @@
 """How long everything takes, and how accurate it is: one run, one machine, one table.
 
-python eval/benchmark.py [--sections accuracy allocate clarabel env policies] [--users 5 10] [--batches 256 4096]
+python eval/benchmark.py [--sections accuracy allocate clarabel env policies learner] [--users 5 10] [--batches 256 4096]
 
 For figures per core pin it to one: `taskset -c 0 python eval/benchmark.py`.
 """
@@ -20,6 +20,7 @@ import tyro
 from benchmarks.clarabel_solver import clarabel_section
 from benchmarks.common import Row, Settings
 from benchmarks.layer import accuracy_section, allocate_section
+from benchmarks.learner import learner_section
 from benchmarks.system import env_section, policies_section
 from rich.console import Console
 from rich.table import Table
@@ -31,15 +32,16 @@ SECTIONS = {
     "clarabel": clarabel_section,
     "env": env_section,
     "policies": policies_section,
+    "learner": learner_section,
 }
-SectionName = Literal["accuracy", "allocate", "clarabel", "env", "policies"]
+SectionName = Literal["accuracy", "allocate", "clarabel", "env", "policies", "learner"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
     """Measure time and accuracy."""
 
-    sections: tuple[SectionName, ...] = ("allocate", "clarabel", "env", "policies")
+    sections: tuple[SectionName, ...] = ("allocate", "clarabel", "env", "policies", "learner")
     """What is measured; accuracy takes the longest and is not among the defaults."""
     users: tuple[int, ...] = (5, 10, 20, 50, 200)
     """Numbers of users."""

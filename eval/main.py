@@ -12,11 +12,11 @@ from pathlib import Path
 
 import figures
 import tyro
-from rich.console import Console
+
 
 import jaxmec
 from jaxmec.agents import load_config, load_policy
-from jaxmec.evaluation import EvaluationConfig, evaluate_policies
+from jaxmec.evaluation import EvaluationConfig, evaluate_policies, terminal
 from jaxmec.policies import BASELINES, make_policy
 
 
@@ -46,7 +46,7 @@ class Flags:
 
 def main(flags: Flags) -> int:
     """Run the command; returns the exit status."""
-    console = Console()
+    console = terminal(stderr=False)
     try:
         scenario = flags.scenario or (load_config(flags.run).scenario if flags.run else "coinfer10")
         env, params = jaxmec.make(scenario)
@@ -68,11 +68,11 @@ def main(flags: Flags) -> int:
         report = evaluate_policies(env, params, policies, config)
         report.save(folder)
     except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False)
+        terminal().print(f"[red]error:[/red] {error}", soft_wrap=True)
         return 2
     for table in report.tables():
         console.print(table)
-    shown = list(policies)[-1] if flags.run else flags.reference
+    shown = next((name for name in policies if name.startswith("learned")), flags.reference)
     files = figures.save_all(folder, report, list(env.network_names), list(env.device_names), shown)
     console.print(f"written to {folder}: long_run.csv, same_states.csv, {', '.join(file.name for file in files)}")
     return 0

@@ -261,11 +261,12 @@ def write_csv(path: Path, rows: list[dict[str, float | str]]) -> None:
         writer.writerows(rows)
 
 
-def terminal() -> Console:
-    """Where commands tell how they go: standard error, wide enough for the tables where no terminal limits it."""
+def terminal(*, stderr: bool = True) -> Console:
+    """A console, wide enough for the tables where no terminal limits it."""
     from rich.console import Console
 
-    return Console(stderr=True, width=None if sys.stderr.isatty() else 120, highlight=False)
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 150, highlight=False)
 
 
 def long_run_table(rows: list[dict[str, float | str]]) -> Table:
