@@ -15,7 +15,7 @@ from jaxmec.allocation._certificate import user_bounds
 from jaxmec.allocation._problem import SlotProblem, check, into_domain
 from jaxmec.allocation._solver import Demand, Iterate, SolverConfig
 
-_CHUNK_ROWS = 4096  # users times problems that are solved at once
+_CHUNK_ROWS = 65536  # users times problems that are solved at once
 _RESCUE_ITERATIONS = 6
 _RESCUE_BATCH = 64  # problems that are rescued at once, at least
 
@@ -128,7 +128,7 @@ def _solve_batched(config: SolverConfig):
 
 
 def _solve_in_chunks(demand: Demand, config: SolverConfig) -> _Answer:
-    """Solve a batch [N, B]; on a CPU in chunks whose some sixty arrays stay in a core's cache."""
+    """Solve a batch [N, B]; on a CPU in chunks whose some sixty arrays stay in its last-level cache."""
     num_users, batch = demand.rate.shape
     parts = -(-batch * num_users // _CHUNK_ROWS)
     if parts == 1 or batch == 1 or jax.default_backend() != "cpu":
