@@ -1,6 +1,7 @@
 """How long everything takes, and how accurate it is: one run, one machine, one table.
 
-python eval/benchmark.py [--sections accuracy allocate clarabel env policies learner] [--users 5 10] [--batches 256 4096]
+python eval/benchmark.py [--sections allocate clarabel env policies learner] [--users 5 10] [--batches 4096]
+python eval/benchmark.py --sections accuracy --users 1 2 5 10 20 50      # 136,000 problems
 
 For figures per core pin it to one: `taskset -c 0 python eval/benchmark.py`.
 """

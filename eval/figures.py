@@ -11,6 +11,7 @@ import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 from jaxmec.evaluation import LongRun, Report, mean_and_interval, same_state_rows
 
@@ -92,9 +93,10 @@ def delay_against_energy(results: Mapping[str, LongRun], colours: Mapping[str, t
                     x, y, xerr=dx, yerr=dy, fmt="o", ms=5, color=colours[policy], label=policy, capsize=2
                 )
             axis.set(xlabel=f"{name.replace('_', ' ')} / budget", yscale="log")
+            axis.yaxis.set_minor_formatter(NullFormatter())
         axes[0].set_ylabel("mean end-to-end delay [s]")
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(results), 6))
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(results), 4))
     return figure
 
 
@@ -102,14 +104,22 @@ def quality_against_time(report: Report, colours: Mapping[str, tuple]) -> plt.Fi
     """Certified gap of every policy's cuts against the time of a decision; the best lie at the lower left."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
-        for row in same_state_rows(report):
+        rows = sorted(same_state_rows(report), key=lambda row: float(row["decision_us"]))
+        for i, row in enumerate(rows):
             name, time_us, gap = (
                 str(row["policy"]),
                 float(row["decision_us"]),
                 100 * float(row["certified_gap_mean"]),
             )
             axis.plot(time_us, gap, "o", ms=6, color=colours[name])
-            axis.annotate(name, (time_us, gap), xytext=(6, 4), textcoords="offset points", fontsize=8)
+            axis.annotate(
+                name,
+                (time_us, gap),
+                xytext=(0, 8 if i % 2 else -14),  # neighbours on alternate sides
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
         axis.set(xscale="log", yscale="log", xlabel="time per slot [µs]", ylabel="mean certified gap [%]")
         axis.margins(x=0.18, y=0.1)
     return figure

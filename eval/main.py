@@ -13,7 +13,6 @@ from pathlib import Path
 import figures
 import tyro
 
-
 import jaxmec
 from jaxmec.agents import load_config, load_policy
 from jaxmec.evaluation import EvaluationConfig, evaluate_policies, terminal

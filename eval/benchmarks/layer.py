@@ -19,6 +19,7 @@ from benchmarks.common import (
 from jaxmec.allocation import Allocation, SlotProblem, SolverConfig, allocate
 
 CONVERGED = SolverConfig(iterations=40, tolerance=1e-11, rescues=10)
+_SCENARIOS = {"coinfer10": 10, "coinfer50": 50}  # and their number of users
 _CHECKED = 1024  # problems of a batch whose accuracy is looked at
 _FLOAT64_BATCH = 4096
 _MOST_ROWS = 2_000_000  # users times problems
@@ -73,27 +74,23 @@ def allocate_section(settings: Settings) -> Iterator[Row]:
 
 def accuracy_section(settings: Settings) -> Iterator[Row]:
     """True gaps over many random problems, and whether every certificate holds."""
-    sets = [("coinfer10", 10, lambda seed, n: scenario_problems("coinfer10", seed, n))]
-    sets += [("coinfer50", 50, lambda seed, n: scenario_problems("coinfer50", seed, n))]
-    for kind in ("narrow", "wide"):
-        for num_users in (1, 2, 5, 10, 20, 50):
-            sets.append(
-                (
-                    kind,
-                    num_users,
-                    lambda seed, n, u=num_users, w=kind == "wide": random_problems(seed, n, u, w),
-                )
-            )
+    sets = [(kind, num_users) for num_users in settings.users for kind in ("narrow", "wide")]
+    sets += [(name, num_users) for name, num_users in _SCENARIOS.items() if num_users in settings.users]
+    solve = jax.jit(jax.vmap(allocate))
     with jax.enable_x64(True):
-        for name, num_users, draw in sets:
+        for name, num_users in sets:
             count = max(512, settings.count * 5 // max(num_users, 5))
             gaps: dict[type, list] = {np.float32: [], np.float64: []}
             invalid = bad = 0
             for seed in range(-(-count // _CHUNK)):
-                problem = draw(seed, min(count, _CHUNK))
+                size = min(count, _CHUNK)
+                if name in ("narrow", "wide"):
+                    problem = random_problems(seed, size, num_users, wide=name == "wide")
+                else:
+                    problem = scenario_problems(name, seed, size)
                 best, certified = optimum(problem)
                 for dtype, found in gaps.items():
-                    answer = jax.jit(jax.vmap(allocate))(as_dtype(problem, dtype))
+                    answer = solve(as_dtype(problem, dtype))
                     gap = relative_gaps(problem, shares(answer), best)
                     found.append(gap)
                     bad += sum(int((~np.isfinite(leaf)).sum()) for leaf in jax.tree.leaves(answer))

@@ -10,10 +10,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from benchmarks.common import Row, Settings, timed
 from jax import Array
 
 import jaxmec
+from benchmarks.common import Row, Settings, timed
 from jaxmec.agents import PPOConfig, normalise, ppo
 from jaxmec.agents.advantage import gae
 from jaxmec.agents.networks import make_network, valid_cuts
@@ -42,7 +42,7 @@ def _parts(settings: Settings) -> Iterator[Row]:
     cuts = jnp.zeros((_ENVS, env.num_users), jnp.int32)
     problem = jax.jit(jax.vmap(env.slot_problem, (0, 0, None)))(learner.env_state, cuts, params)
 
-    def forward(weights: Any, observation: Array) -> tuple[Array, Array]:
+    def forward(weights: Any, observation: Array) -> Any:
         scaled = normalise.apply(learner.moments, observation)
         return network.apply(weights, scaled, valid_cuts(observation, env.num_cuts))
 
@@ -165,8 +165,8 @@ def _cartpole(num_envs: int = 1024, num_steps: int = 32, num_epochs: int = 4, nu
         key, key_rollout, key_epochs = jax.random.split(key, 3)
         (_, carts), kept = jax.lax.scan(step, (weights, carts), jax.random.split(key_rollout, num_steps))
         observation, action, log_prob, value, fallen, over = kept
-        last = network.apply(weights, carts.state)[1]
-        value_tp1 = jnp.concatenate([value[1:], last[None]])
+        last: Any = network.apply(weights, carts.state)[1]
+        value_tp1 = jnp.concatenate([value[1:], jnp.expand_dims(last, 0)])
         advantage = gae(jnp.ones_like(value), value, value_tp1, fallen, over, 0.99, 0.95)
         batch = (observation, action, log_prob, value, advantage)
         flat = jax.tree.map(lambda leaf: leaf.reshape(num_envs * num_steps, *leaf.shape[2:]), batch)

@@ -15,6 +15,7 @@ from jaxmec.allocation._certificate import user_bounds
 from jaxmec.allocation._problem import SlotProblem, check, into_domain
 from jaxmec.allocation._solver import Demand, Iterate, SolverConfig
 
+_CHUNK_ROWS = 65536  # users times problems that are solved at once
 _RESCUE_ITERATIONS = 6
 _RESCUE_BATCH = 64  # problems that are rescued at once, at least
 
@@ -109,7 +110,7 @@ def _solve_batched(config: SolverConfig):
     def run(demand: Demand) -> _Answer:
         batch = demand.rate.shape[1:]
         flat = jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], -1), demand)
-        answer = _solve_flat(flat, config)
+        answer = _solve_in_chunks(flat, config)
         return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *batch), answer)
 
     @run.def_vmap
@@ -124,6 +125,27 @@ def _solve_batched(config: SolverConfig):
         return result, jax.tree.map(lambda _: True, result)
 
     return run
+
+
+def _solve_in_chunks(demand: Demand, config: SolverConfig) -> _Answer:
+    """Solve a batch [N, B]; on a CPU in chunks whose some sixty arrays stay in its last-level cache."""
+    num_users, batch = demand.rate.shape
+    parts = -(-batch * num_users // _CHUNK_ROWS)
+    if parts == 1 or batch == 1 or jax.default_backend() != "cpu":
+        return _solve_flat(demand, config)
+    size = -(-batch // parts)
+    parts = -(-batch // size)
+
+    def split(leaf: Array) -> Array:
+        padded = jnp.pad(leaf, ((0, 0), (0, parts * size - batch)), mode="edge")
+        return jnp.moveaxis(padded.reshape(leaf.shape[0], parts, size), 1, 0)
+
+    def join(leaf: Array) -> Array:
+        whole = jnp.moveaxis(leaf, 0, -2)
+        return whole.reshape(*whole.shape[:-2], parts * size)[..., :batch]
+
+    chunks = jax.tree.map(split, demand)
+    return jax.tree.map(join, lax.map(lambda chunk: _solve_flat(chunk, config), chunks))
 
 
 def _solve_flat(demand: Demand, config: SolverConfig) -> _Answer:

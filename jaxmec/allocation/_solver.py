@@ -463,9 +463,10 @@ def _advance(demand: Demand, point: Iterate, step: Iterate, config: SolverConfig
     load = demand.rate * jnp.exp(point.t)
     cap = config.to_boundary / config.max_log_step
 
-    def length(*shares_used: Array) -> Array:
+    def length(*used: Array) -> Array:
         """From what a full step would use up of every room there is."""
-        return config.to_boundary / reduce(lambda most, used: _larger(used, most), shares_used, config.to_boundary)
+        most = jnp.full_like(used[0], config.to_boundary)
+        return config.to_boundary / reduce(lambda so_far, one: _larger(one, so_far), used, most)
 
     primal = length(
         *(-change / value for change, value in zip(step.slack, point.slack, strict=True)),

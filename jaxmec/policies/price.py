@@ -35,7 +35,7 @@ def price(env: EdgeInferenceEnv) -> Policy:
 
         def flip(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
             cuts, value, _, flips = carry
-            candidates = jnp.where(jnp.arange(num_users) == user[:, None], cut[:, None], cuts)
+            candidates = jnp.where(jnp.arange(num_users)[None] == user[:, None], cut[:, None], cuts[None])
             costs = jnp.where(mask.reshape(-1), jax.vmap(objective)(candidates), jnp.inf)
             best = jnp.argmin(costs)
             gains = costs[best] < value * (1.0 - MIN_GAIN)
