@@ -26,7 +26,6 @@ from jaxmec.allocation._problem import SlotProblem
 from jaxmec.delay import waiting_slope, waiting_time
 
 _BLOCK = 16  # users whose sum is written out
-_SMALLEST_RATE_HZ = 1e-9  # so that a user without requests has an interior
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +94,7 @@ def to_demand(problem: SlotProblem) -> Demand:
         uplink_s=problem.uplink_bits * (math.log(2.0) / problem.bandwidth_hz),
         server_s=problem.server_work_s,
         snr=problem.snr,
-        rate=problem.arrival_rate_hz + _SMALLEST_RATE_HZ,
+        rate=problem.arrival_rate_hz,
         delay_price=problem.delay_price,
         uplink_price=problem.delay_price + device_price * problem.tx_power_w,
         device_energy=device_price * problem.device_power_w * problem.device_work_s,
@@ -343,7 +342,9 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
     pairs = sum(zi * si for zi, si in zip(z, slack, strict=True)) + point.q * gap_to_one
     stages = number_of_stages(demand)
     number = stages + present[0].astype(dtype)
-    floor = 4.0 * eps * demand.delay_price * theta
+    pull: tuple = (demand.delay_price * times[0], demand.uplink_price * times[1], demand.delay_price * times[2])
+    # In proportion to the work, not to θ: θ itself is nearly free for a user with hardly any requests.
+    floor = 4.0 * eps * sum(pull)
     target = lax.stop_gradient(_larger(pairs * (config.centring / jnp.maximum(number, 1.0)), floor))
 
     # Rows of the shares: a_i dx_i + w_i h_i dt (+ y_i d price) = c_i + h_i e_i, divided by a_i. What many
@@ -353,7 +354,6 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
         jnp.where(here, target - zi * ri, 0.0) / si
         for zi, si, ri, here in zip(z, slack, excess, present, strict=True)
     )
-    pull: tuple = (demand.delay_price * times[0], demand.uplink_price * times[1], demand.delay_price * times[2])
     energy: tuple = (demand.device_energy * y[0] ** 2, demand.server_energy * y[2] ** 2)
     band_rent, server_rent = point.band_price * y[1], point.server_price * y[2]
     to_one, q_scaled = target / gap_to_one, point.q / gap_to_one
@@ -385,7 +385,8 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
     part = below / (above + below)
     pair_error = above * part - lax.stop_gradient(config.centring * above * part)
     room = 1.0 / (1.0 - point.r)
-    wait = 0.5 * demand.delay_price * theta * (room**2 - 1.0)
+    # The slope of the waiting time without the difference that vanishes at small loads.
+    wait = 0.5 * demand.delay_price * theta * point.r * (2.0 - point.r) * room**2
     wait_curvature = demand.delay_price * theta * room**3
 
     # Row of t: a_t dt = c_t + Σ b_i d price_i, with 1 - w h² / a written as k / a, in which nothing cancels.
