@@ -1,17 +1,15 @@
 """The long-run study: the Lagrangian by hand, dual ascent, and weak duality."""
 
-import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxmec
 from jaxmec.policies import make_policy
 
-EPISODES, SLOTS = 6, 100
+EPISODES, SLOTS = 8, 200
 
 
 @pytest.fixture(scope="module")
@@ -20,84 +18,62 @@ def study():
         patch.syspath_prepend(str(Path(__file__).parents[2] / "eval"))
         import long_run
 
-        patch.setattr(long_run, "ASCENT_SLOTS", 300)
+        patch.setattr(long_run, "ASCENT_SLOTS", SLOTS)
         yield long_run
-        del sys.modules["long_run"]
 
 
 @pytest.fixture(scope="module")
-def dual(study):
+def found(study):
+    """A small system, its multipliers, and closed_form's episodes with the scenario's V and with a large one."""
     env, params = jaxmec.make("coinfer4")
-    return env, params, study.dual_ascent(env, jax.random.key(0), params, EPISODES)
-
-
-@pytest.fixture(scope="module")
-def runs(study, dual):
-    env, params, multipliers = dual
-    lagrangian = study.recast(study.LagrangianEnv, env)
+    dual = study.dual_ascent(env, jax.random.key(0), params, EPISODES)
     fine = params.replace(tradeoff=study.ASCENT[-1] * params.tradeoff)
+    policy = make_policy("closed_form", env)
 
-    def run(env, policy, params):
-        start = study.ascended(multipliers, params.tradeoff)
-        return study.rollout(env, make_policy(policy, env), jax.random.key(1), start, params, SLOTS)
+    def run(params):
+        return study.rollout(env, policy, jax.random.key(1), study.ascended(dual, params.tradeoff), params, SLOTS)
 
-    found = {
-        "edge_only, queues": run(env, "edge_only", params),
-        "closed_form, queues": run(env, "closed_form", params),
-        "closed_form, fine queues": run(env, "closed_form", fine),
-        "closed_form, multipliers": run(lagrangian, "closed_form", fine),
-    }
-    return found, study.bound_s(lagrangian, found["closed_form, multipliers"].states, multipliers, fine)
+    return study.recast(study.LagrangianEnv, env), params, fine, dual, {"V": run(params), "64 V": run(fine)}
 
 
-def test_slot_objective_is_the_lagrangian_by_hand_and_multipliers_stay(study, dual):
-    env, params, multipliers = dual
-    lagrangian = study.recast(study.LagrangianEnv, env)
-    state = study.ascended(jax.tree.map(lambda leaf: leaf[0], multipliers), 10.0)
+def test_slot_objective_is_the_lagrangian_by_hand_and_multipliers_stay(study, found):
+    env, params, _, dual, _ = found
+    state = study.ascended(jax.tree.map(lambda leaf: leaf[0], dual), params.tradeoff)
     state = state.replace(device_queue=state.device_queue + 5.0, server_queue=state.server_queue + 5.0)
-    action = jnp.ones(env.num_users, jnp.int32)
-    _, after, _, _, info = lagrangian.step_env(jax.random.key(2), state, action, params)
+    action = np.ones(env.num_users, np.int32)
+    _, after, _, _, info = jax.jit(env.step_env)(jax.random.key(2), state, action, params)
     ratio = np.asarray(info["device_energy_j"]) / np.asarray(env.device_budget_j(state, params))
     server_ratio = info["server_energy_j"] / params.server_budget_j
-    by_hand = (
-        10.0 * np.sum(info["delay_s"]) + np.sum(state.multiplier * ratio) + state.server_multiplier * server_ratio
-    )
-    np.testing.assert_allclose(info["objective"], by_hand, rtol=1e-4)
+    by_hand = params.tradeoff * np.sum(info["delay_s"]) + np.sum(state.multiplier * ratio)
+    np.testing.assert_allclose(info["objective"], by_hand + state.server_multiplier * server_ratio, rtol=1e-4)
     np.testing.assert_array_equal(after.multiplier, state.multiplier)
     np.testing.assert_allclose(after.device_queue, np.maximum(state.device_queue + ratio - 1, 0), rtol=1e-5)
 
 
-def test_dual_ascent_keeps_the_budgets_and_spends_those_that_cost(dual, runs):
+def test_dual_ascent_keeps_the_budgets_and_spends_those_that_cost(found):
     # Feasibility and complementary slackness, on slots after those that gave the multipliers.
-    run, multipliers = runs[0]["closed_form, fine queues"], dual[2]
-    excess = np.asarray(run.device_energy) - 1.0
+    *_, dual, runs = found
+    excess, multiplier = np.asarray(runs["64 V"].device_energy) - 1.0, np.asarray(dual.multiplier)
     assert np.maximum(excess, 0).mean() < 0.02
-    assert abs(np.sum(multipliers.multiplier * excess) / np.sum(multipliers.multiplier)) < 0.05
+    assert abs(np.sum(multiplier * excess) / np.sum(multiplier)) < 0.1
 
 
-def test_no_policy_is_below_the_bound_and_the_multipliers_nearly_reach_it(study, dual, runs):
-    _, params, multipliers = dual
-    found, bound = runs
-    over = {name: study.lagrangian_s(run, multipliers, params) / bound - 1 for name, run in found.items()}
-    assert all((values > -1e-5).all() for values in over.values())
-    assert over["closed_form, multipliers"].mean() < over["closed_form, fine queues"].mean()
-    assert over["closed_form, fine queues"].mean() < over["closed_form, queues"].mean()
+def test_nothing_is_below_the_bound_and_a_larger_tradeoff_comes_closer(study, found):
+    env, params, fine, dual, runs = found
+    bound = study.bound_s(env, runs["64 V"].states, dual, fine)
+    over = {name: study.lagrangian_s(run, dual, params) / bound - 1 for name, run in runs.items()}
+    assert all((values > 0).all() for values in over.values())
+    assert over["64 V"].mean() < 0.5 * over["V"].mean()
 
 
-def test_rows_hold_means_and_paired_differences(study, dual, runs):
-    env, params, multipliers = dual
-    found, bound = runs
-    seeds = {name: [run, run] for name, run in found.items()}
-    rows = study.summarise(seeds, multipliers, bound, params, env.device_names)
-    row = rows[1]
-    run = found["closed_form, queues"]
-    assert row["policy"] == "closed_form, queues"
-    np.testing.assert_allclose(row["delay_s"], np.mean(run.delay_s), rtol=1e-5)
-    ratio = np.mean(study.lagrangian_s(run, multipliers, params)) / np.mean(
-        study.lagrangian_s(found["edge_only, queues"], multipliers, params)
+def test_rows_hold_means_and_paired_differences(study, found):
+    _, params, _, dual, runs = found
+    rows = study.summarise(
+        {name: [run, run] for name, run in runs.items()}, dual, np.ones(EPISODES), params, ("a",)
     )
-    np.testing.assert_allclose(row["over_myopic"], ratio - 1, rtol=1e-3)
+    first, last = (study.lagrangian_s(run, dual, params).mean() for run in runs.values())
+    assert [row["policy"] for row in rows] == ["V", "64 V"]
+    np.testing.assert_allclose(rows[1]["delay_s"], np.mean(runs["64 V"].delay_s), rtol=1e-5)
+    np.testing.assert_allclose(rows[1]["over_myopic"], last / first - 1, rtol=1e-4)
+    np.testing.assert_allclose(rows[1]["over_bound"], last - 1, rtol=1e-4)
     assert rows[0]["over_myopic"] == 0
-    assert row["over_bound_least"] == row["over_bound_greatest"]
-    figure = study.draw(rows)
-    assert figure.axes[0].get_legend() is not None
