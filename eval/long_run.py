@@ -276,7 +276,7 @@ def draw(rows: list[dict[str, float | str]]) -> plt.Figure:
     """Delay over the certified bound against energy over budget, with paired 95 % intervals."""
     swept = sorted((row for row in rows if ", V = " in str(row["policy"])), key=lambda row: row["delay_s"])
     with plt.rc_context(figures.STYLE):
-        figure, axis = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
+        figure, axis = plt.subplots(figsize=(5.6, 4.2), layout="constrained")
         for i, part in enumerate([swept, *([row] for row in rows if row not in swept)]):
             x, y, dx, dy = (
                 np.array([float(row[name]) for row in part])
@@ -287,15 +287,19 @@ def draw(rows: list[dict[str, float | str]]) -> plt.Figure:
             colour = figures.COLOURS[i]
             axis.errorbar(x, 100 * y, 100 * dy, dx, marker, label=label, color=colour, ms=5, lw=1.2, capsize=2)
         for row in swept:
-            at = float(row["priced_energy"]), 100 * float(row["delay_over_bound"])
-            axis.annotate(
-                str(row["policy"]).split(", ")[1], at, (-6, 4), textcoords="offset points", ha="right", fontsize=8
+            at = (
+                float(row["priced_energy"]) + float(row["priced_energy_ci95"]),
+                100 * float(row["delay_over_bound"]),
             )
-        # Delay and priced energy trade one for one at equal Lagrangian.
-        first, reach = rows[0], np.array(axis.get_xlim())
-        slope = (float(first["over_bound"]) - float(first["delay_over_bound"])) / (
-            float(first["priced_energy"]) - 1.0
+            name = str(row["policy"]).split(", ")[1]
+            axis.annotate(name, at, (4, -3), textcoords="offset points", fontsize=8)
+        # At equal Lagrangian, delay and energy trade at the same rate for all.
+        energy, delay, equal = (
+            np.array([float(row[name]) for row in rows])
+            for name in ("priced_energy", "delay_over_bound", "over_bound")
         )
+        slope = np.dot(equal - delay, energy - 1.0) / np.dot(energy - 1.0, energy - 1.0)
+        reach = np.array(axis.get_xlim())
         axis.plot(reach, -100 * slope * (reach - 1.0), color="0.4", lw=1, ls="--", label="certified bound")
         axis.axvline(1.0, color="0.4", lw=0.8, ls=":")
         axis.set(
@@ -303,6 +307,10 @@ def draw(rows: list[dict[str, float | str]]) -> plt.Figure:
             ylabel="mean delay over the bound [%]",
             xlim=reach,
         )
+        axis.set_yscale("symlog", linthresh=10, subs=range(2, 10))
+        axis.set_ylim(bottom=min(-1.0, 100 * delay.min() - 2.0))
+        axis.set_yticks([*range(-4, 11, 2), 20, 40])
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.legend(fontsize=8)
     return figure
 
