@@ -11,6 +11,7 @@ from jax import Array
 
 from jaxmec import channel, features, lyapunov, spaces, workload
 from jaxmec.allocation import SlotProblem, SolverConfig, allocate, evaluate
+from jaxmec.batching import only_where
 
 
 class EnvParams(struct.PyTreeNode):
@@ -45,7 +46,7 @@ class EnvState(struct.PyTreeNode):
     network: Array  # int32[N]
     device: Array  # int32[N]
     mean_gain: Array  # [N] power gain of path loss and shadowing
-    fading: Array  # [2, diversity, N]
+    fading: Array  # [2 * diversity * N] see `jaxmec.channel.draw_fading`
     workload: workload.WorkloadState
     device_queue: Array  # [N] Z, dimensionless
     server_queue: Array  # [] Y, dimensionless
@@ -91,12 +92,12 @@ class EdgeInferenceEnv:
             whether or not the episode has ended.
         """
         key_step, key_reset = jax.random.split(key)
-        obs, next_state, reward, terminated, info = self.step_env(key_step, state, action, params)
-        truncated = next_state.slot >= params.episode_slots
-        fresh_state = self._draw_state(key_reset, params)
-        info["final_observation"] = obs
-        next_state = jax.tree.map(lambda fresh, on: jnp.where(truncated, fresh, on), fresh_state, next_state)
-        return self.observe(next_state, params), next_state, reward, terminated, truncated, info
+        ended, reward, terminated, info = self._play(key_step, state, action, params)
+        truncated = ended.slot >= params.episode_slots
+        next_state = only_where(truncated, self._draw_state, ended, key_reset, params)
+        obs = self.observe(next_state, params)
+        info["final_observation"] = only_where(truncated, self.observe, obs, ended, params)
+        return obs, next_state, reward, terminated, truncated, info
 
     def reset_env(self, key: Array, params: EnvParams) -> tuple[Array, EnvState]:
         """The same as `reset`."""
@@ -116,6 +117,13 @@ class EdgeInferenceEnv:
             bandwidth_price, server_price [] of the two shared budgets;
             cut int32[N] the cuts that ran; invalid_action bool[N] where they differ from `action`.
         """
+        next_state, reward, terminated, info = self._play(key, state, action, params)
+        return self.observe(next_state, params), next_state, reward, terminated, info
+
+    def _play(
+        self, key: Array, state: EnvState, action: Array, params: EnvParams
+    ) -> tuple[EnvState, Array, Array, dict[str, Array]]:
+        """`step_env` without the observation."""
         cut = self._nearest_valid_cut(state, action, params)
         problem = self.slot_problem(state, cut, params)
         allocation = allocate(problem, self.solver)
@@ -155,7 +163,7 @@ class EdgeInferenceEnv:
             "cut": cut,
             "invalid_action": cut != action,
         }
-        return self.observe(next_state, params), next_state, reward, jnp.asarray(False), info
+        return next_state, reward, jnp.asarray(False), info
 
     def slot_problem(self, state: EnvState, action: Array, params: EnvParams) -> SlotProblem:
         """The slot problem of the given valid cuts int32[N]: every leaf of a user is [N]."""
@@ -180,7 +188,7 @@ class EdgeInferenceEnv:
             state.server_queue,
             params.server_budget_j,
         )
-        gain = state.mean_gain * channel.fading_gain(state.fading, params.channel)
+        gain = state.mean_gain * channel.fading_gain(state.fading, self.num_users, params.channel)
         return SlotProblem(
             device_work_s=params.device_work_s[state.network, state.device],
             uplink_bits=params.uplink_bits[state.network],
@@ -227,8 +235,8 @@ class EdgeInferenceEnv:
         distance_m = jnp.sqrt(inner**2 + area * (outer**2 - inner**2))  # uniform over the ring's area
         return EnvState(
             slot=jnp.zeros((), jnp.int32),
-            network=jax.random.categorical(keys[0], jnp.log(params.network_probability)),
-            device=jax.random.categorical(keys[1], jnp.log(params.device_probability)),
+            network=_draw_kind(keys[0], params.network_probability),
+            device=_draw_kind(keys[1], params.device_probability),
             mean_gain=channel.mean_gain(distance_m, jax.random.normal(keys[3], shape), params.channel),
             fading=channel.draw_fading(keys[4], self.num_users, self.fading_diversity),
             workload=workload.reset(keys[5], self.arrivals, params.workload),
@@ -240,3 +248,10 @@ class EdgeInferenceEnv:
         distance = jnp.abs(jnp.arange(self.num_cuts)[None, :] - action[:, None])
         valid = self.action_mask(state, params)
         return jnp.argmin(jnp.where(valid, distance, jnp.iinfo(jnp.int32).max), axis=-1).astype(action.dtype)
+
+
+def _draw_kind(key: Array, probability: Array) -> Array:
+    """One kind per user, int32[N], from probabilities [N, M]: inverse transform sampling, one draw per user."""
+    below = jnp.cumsum(probability, axis=-1)
+    draw = jax.random.uniform(key, probability.shape[:1], probability.dtype) * below[:, -1]
+    return jnp.sum(draw[:, None] >= below[:, :-1], axis=-1, dtype=jnp.int32)

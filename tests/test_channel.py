@@ -44,7 +44,7 @@ def test_snr_of_the_default_link_budget():
 def test_fading_power_has_mean_one_and_the_variance_of_its_distribution(key, rician_k, diversity):
     params = make(rician_k=rician_k)
     fading = channel.draw_fading(key, 200_000, diversity)
-    power = np.asarray(channel.fading_gain(fading, params))
+    power = np.asarray(channel.fading_gain(fading, 200_000, params))
     # Rician power has variance (1 + 2K) / (1 + K)²; a mean of L branches divides it by L
     variance = (1 + 2 * rician_k) / (1 + rician_k) ** 2 / diversity
     half_width = 4 * np.sqrt(variance / len(power))
@@ -62,7 +62,7 @@ def test_fading_is_stationary_with_the_correlation_it_is_given(key):
 
 
 def test_fading_floor_bounds_the_power_from_below(key):
-    power = channel.fading_gain(channel.draw_fading(key, 10_000, 1), make(fading_floor=0.1))
+    power = channel.fading_gain(channel.draw_fading(key, 10_000, 1), 10_000, make(fading_floor=0.1))
     assert np.isclose(power.min(), 0.1)
 
 
@@ -77,6 +77,6 @@ def test_gradients_are_finite_for_rayleigh_and_for_frozen_fading(key):
 
     def power(rician_k, correlation):
         params = make().replace(rician_k=rician_k, fading_correlation=correlation)
-        return channel.fading_gain(channel.step_fading(fading, fading, params), params).sum()
+        return channel.fading_gain(channel.step_fading(fading, fading, params), 4, params).sum()
 
     assert np.isfinite(jax.grad(power, argnums=(0, 1))(0.0, 1.0)).all()

@@ -54,7 +54,7 @@ def test_equal_share_cost_of_a_local_cut_by_hand(system):
         inside = min(load, problem.knee)
         wait = (inside**2 / (2 * (1 - inside)) + slope * (load - inside)) / rate
         by_hand = problem.delay_price[n] * (work / speed + wait) + energy * work * speed**2
-        np.testing.assert_allclose(stages[n, last], [work / speed, 0, 0], rtol=1e-3)
+        np.testing.assert_allclose([stage[n, last] for stage in stages], [work / speed, 0, 0], rtol=1e-3)
         np.testing.assert_allclose(cost[n, last], by_hand, rtol=1e-3)
 
 
@@ -91,5 +91,5 @@ def test_expected_costs_are_exact_for_one_user_who_only_sends():
     )
     stages, cost = expected_costs(problem, env.action_mask(state, params))
     seconds = 1e5 / (float(problem.bandwidth_hz) * np.log2(1 + float(problem.snr[0])))
-    np.testing.assert_allclose(stages[0, :, 1], seconds, rtol=1e-5)
+    np.testing.assert_allclose(stages[1][0], seconds, rtol=1e-5)
     np.testing.assert_allclose(cost[0], 2 * float(problem.delay_price[0]) * seconds, rtol=1e-3)

@@ -14,8 +14,9 @@ from jaxmec.allocation import _solver
 from jaxmec.allocation._certificate import user_bounds
 from jaxmec.allocation._problem import SlotProblem, check, into_domain
 from jaxmec.allocation._solver import Demand, Iterate, SolverConfig
+from jaxmec.batching import batch_last
 
-_CHUNK_ROWS = 65536  # users times problems that are solved at once
+_CHUNK_ROWS = 65536  # users times problems that are solved at once: some sixty arrays, in the last-level cache
 _RESCUE_ITERATIONS = 6
 _RESCUE_BATCH = 64  # problems that are rescued at once, at least
 
@@ -88,7 +89,8 @@ def allocate(problem: SlotProblem, config: SolverConfig = SolverConfig()) -> All
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _solution(config: SolverConfig, demand: Demand) -> _Answer:
-    return _solve_batched(config)(demand)
+    num_users = demand.rate.shape[0]
+    return batch_last(partial(_solve, config=config), max(_CHUNK_ROWS // num_users, 1))(demand)
 
 
 @_solution.defjvp
@@ -99,56 +101,7 @@ def _solution_jvp(config: SolverConfig, primals: tuple, tangents: tuple) -> tupl
     return answer, _Answer(point_dot, objective_dot, jnp.zeros_like(answer.gap))
 
 
-def _solve_batched(config: SolverConfig):
-    """The solver with a batching rule that keeps users first and puts the batch last.
-
-    Sums over users then run over contiguous rows of problems, which vectorise; under the default rule they would
-    run within a problem's few users.
-    """
-
-    @jax.custom_batching.custom_vmap
-    def run(demand: Demand) -> _Answer:
-        batch = demand.rate.shape[1:]
-        flat = jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0], -1), demand)
-        answer = _solve_in_chunks(flat, config)
-        return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *batch), answer)
-
-    @run.def_vmap
-    def rule(size: int, batched: list, demand: Demand):
-        def to_last(leaf: Array, is_batched: bool) -> Array:
-            if is_batched:
-                return jnp.moveaxis(leaf, 0, -1)
-            return jnp.broadcast_to(leaf[..., None], (*leaf.shape, size))
-
-        result = run(jax.tree.map(to_last, demand, batched[0]))
-        result = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), result)
-        return result, jax.tree.map(lambda _: True, result)
-
-    return run
-
-
-def _solve_in_chunks(demand: Demand, config: SolverConfig) -> _Answer:
-    """Solve a batch [N, B]; on a CPU in chunks whose some sixty arrays stay in its last-level cache."""
-    num_users, batch = demand.rate.shape
-    parts = -(-batch * num_users // _CHUNK_ROWS)
-    if parts == 1 or batch == 1 or jax.default_backend() != "cpu":
-        return _solve_flat(demand, config)
-    size = -(-batch // parts)
-    parts = -(-batch // size)
-
-    def split(leaf: Array) -> Array:
-        padded = jnp.pad(leaf, ((0, 0), (0, parts * size - batch)), mode="edge")
-        return jnp.moveaxis(padded.reshape(leaf.shape[0], parts, size), 1, 0)
-
-    def join(leaf: Array) -> Array:
-        whole = jnp.moveaxis(leaf, 0, -2)
-        return whole.reshape(*whole.shape[:-2], parts * size)[..., :batch]
-
-    chunks = jax.tree.map(split, demand)
-    return jax.tree.map(join, lax.map(lambda chunk: _solve_flat(chunk, config), chunks))
-
-
-def _solve_flat(demand: Demand, config: SolverConfig) -> _Answer:
+def _solve(demand: Demand, config: SolverConfig) -> _Answer:
     """Solve a batch [N, B]: a few iterations for all, then more for those whose certified gap is too large.
 
     The latter are gathered, so that one hard problem does not cost the batch its own iterations.

@@ -53,7 +53,7 @@ def greedy(env: EdgeInferenceEnv) -> Policy:
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         problem = env.cut_problems(state, params)
         stages, _ = equal_share_costs(problem)
-        seconds = problem.device_work_s + stages[..., 1] + stages[..., 2]
+        seconds = problem.device_work_s + stages[1] + stages[2]
         mask = env.action_mask(state, params)
         return jnp.argmin(jnp.where(mask, seconds, jnp.inf), axis=-1).astype(jnp.int32)
 

@@ -1,0 +1,156 @@
+"""How a batch of problems is computed when `jax.vmap` is asked for one: two better rules than the default.
+
+`batch_last` puts the batch last. A problem's own axes (users, cuts) are short; with the batch as the contiguous
+axis every operation runs over rows of problems, which a CPU's vector units take at full speed. `only_where`
+computes what few problems need for those few. Both may be nested in any number of `jax.vmap`, and both have the
+derivatives of the function that they are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+_FEWEST = 64  # problems that are worth computing at once
+
+
+def batch_last(function: Callable[..., Any], chunk: int) -> Callable[..., Any]:
+    """The function with a batching rule under which the batch is the last axis.
+
+    Args:
+      function: of pytrees of arrays. It must take and return leaves with one more axis, the batch, at their end.
+      chunk: problems that a CPU computes at once, at least 1, so that what they need stays in its cache.
+
+    Returns:
+      The function of leaves without a batch axis.
+    """
+
+    def single(*args: Any) -> Any:
+        own_axes = jax.tree.map(jnp.ndim, args)
+
+        @jax.custom_batching.custom_vmap
+        def run(*args: Any) -> Any:
+            leaf, own = jax.tree.leaves(args)[0], jax.tree.leaves(own_axes)[0]
+            batch = leaf.shape[own:]
+            flat = jax.tree.map(lambda leaf, own: leaf.reshape(*leaf.shape[:own], -1), args, own_axes)
+            result = _in_chunks(function, chunk, flat)
+            return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *batch), result)
+
+        @run.def_vmap
+        def rule(size: int, batched: list, *args: Any) -> tuple[Any, Any]:
+            def to_last(leaf: Array, is_batched: bool) -> Array:
+                if is_batched:
+                    return jnp.moveaxis(leaf, 0, -1)
+                return jnp.broadcast_to(leaf[..., None], (*leaf.shape, size))
+
+            result = run(*jax.tree.map(to_last, args, tuple(batched)))
+            result = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), result)
+            return result, jax.tree.map(lambda _: True, result)
+
+        return _differentiable(run, function)(*args)
+
+    return single
+
+
+def only_where(needed: Array, function: Callable[..., Any], otherwise: Any, *args: Any) -> Any:
+    """`function(*args)` where it is needed, and `otherwise` elsewhere.
+
+    In a batch only those problems are gathered and computed that need it, a sixteenth of the batch at a time.
+
+    Args:
+      needed: bool[].
+      function: of `args`, without tracers of its own.
+      otherwise: of the structure, shapes and dtypes that the function returns.
+      args: pytrees of arrays.
+    """
+
+    def plain(needed: Array, otherwise: Any, *args: Any) -> Any:
+        return jax.tree.map(lambda new, old: jnp.where(needed, new, old), function(*args), otherwise)
+
+    run = _only_where(function, jax.tree.map(lambda _: (), args))
+    return _differentiable(run, plain)(needed, otherwise, *args)
+
+
+def _only_where(function: Callable[..., Any], batch_axes: Any) -> Callable[..., Any]:
+    """Of needed [...], otherwise [..., own] and args, whose leaves have those of the batch axes that are told."""
+
+    @jax.custom_batching.custom_vmap
+    def run(needed: Array, otherwise: Any, *args: Any) -> Any:
+        batch, total = needed.shape, needed.size
+        if not batch:
+            return lax.cond(needed, function, lambda *_: otherwise, *args)
+        size = min(total, max(_FEWEST, total // 16))
+        in_axes = jax.tree.map(lambda _, axes: 0 if any(axes) else None, args, batch_axes)
+
+        def compute(state: tuple[Array, Any]) -> tuple[Array, Any]:
+            needed, result = state
+            chosen = jnp.nonzero(needed, size=size, fill_value=total)[0]
+            index = jnp.unravel_index(jnp.minimum(chosen, total - 1), batch)
+
+            def pick(leaf: Array, axes: tuple[bool, ...]) -> Array:
+                return leaf[tuple(i for i, has in zip(index, axes, strict=True) if has)]
+
+            new = jax.vmap(function, in_axes)(*jax.tree.map(pick, args, batch_axes))
+            result = jax.tree.map(lambda old, new: old.at[chosen].set(new, mode="drop"), result, new)
+            return needed.at[chosen].set(False, mode="drop"), result
+
+        flat = jax.tree.map(lambda leaf: leaf.reshape(total, *leaf.shape[len(batch) :]), otherwise)
+        _, result = lax.while_loop(lambda state: jnp.any(state[0]), compute, (needed.reshape(-1), flat))
+        return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), result)
+
+    @run.def_vmap
+    def rule(size: int, batched: list, needed: Array, otherwise: Any, *args: Any) -> tuple[Any, Any]:
+        def to_all(leaf: Array, is_batched: bool) -> Array:
+            return leaf if is_batched else jnp.broadcast_to(leaf, (size, *leaf.shape))
+
+        needed, otherwise = jax.tree.map(to_all, (needed, otherwise), tuple(batched[:2]))
+        axes = jax.tree.map(lambda _, is_batched, axes: (is_batched, *axes), args, tuple(batched[2:]), batch_axes)
+        result = _only_where(function, axes)(needed, otherwise, *args)
+        return result, jax.tree.map(lambda _: True, result)
+
+    return run
+
+
+def _differentiable(run: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:
+    """`run` with the derivative of `plain`, which computes the same; a batching rule's has no reverse mode."""
+    run = jax.custom_jvp(run)
+    run.defjvp(lambda primals, tangents: (run(*primals), jax.jvp(plain, primals, tangents)[1]))
+    return run
+
+
+def _in_chunks(function: Callable[..., Any], chunk: int, args: tuple) -> Any:
+    """The function of leaves [..., B]; on a CPU in chunks, one after the other.
+
+    A chunk takes every so-manieth problem, so that a batch that is spread over devices stays spread.
+    """
+    batch = jax.tree.leaves(args)[0].shape[-1]
+    if batch == 1 or jax.default_backend() != "cpu":
+        return function(*args)
+    fewest = max(-(-batch // chunk), 2 if batch >= 2 * _FEWEST else 1)
+    parts = next((parts for parts in range(fewest, 2 * fewest) if batch % parts == 0), fewest)
+    size = -(-batch // parts)
+
+    def split(leaf: Array) -> Array:
+        width = [(0, 0)] * (leaf.ndim - 1) + [(0, parts * size - batch)]
+        padded = jnp.pad(leaf, width, mode="edge")
+        return jnp.moveaxis(padded.reshape(*leaf.shape[:-1], size, parts), -1, 0)
+
+    def join(leaf: Array) -> Array:
+        whole = jnp.moveaxis(leaf, 0, -1)
+        return whole.reshape(*whole.shape[:-2], parts * size)[..., :batch]
+
+    chunks = jax.tree.map(split, args)
+    shapes = jax.eval_shape(function, *jax.tree.map(lambda leaf: leaf[0], chunks))
+
+    def one(numbered: tuple[Array, tuple]) -> Any:
+        # Always true, but XLA does not know it, and what enters and leaves a branch it keeps in memory. Without it
+        # every operation of the function reads the batch anew, in its old order, at twice the time in all.
+        number, some = numbered
+        nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        return lax.cond(number < parts, lambda some: function(*some), lambda _: nothing, some)
+
+    return jax.tree.map(join, lax.map(one, (jnp.arange(parts), chunks)))
