@@ -74,10 +74,9 @@ class Flags:
 class DelayEnv(EdgeInferenceEnv):
     """The environment whose reward is the mean weighted delay alone, negative, in seconds."""
 
-    def step_env(self, key: Array, state: EnvState, action: Array, params: EnvParams) -> tuple:
-        """As the environment's own, but for the reward."""
-        observation, next_state, _, terminated, info = super().step_env(key, state, action, params)
-        return observation, next_state, -jnp.mean(params.delay_weight * info["delay_s"]), terminated, info
+    def _play(self, key: Array, state: EnvState, action: Array, params: EnvParams) -> tuple:
+        next_state, _, terminated, info = super()._play(key, state, action, params)
+        return next_state, -jnp.mean(params.delay_weight * info["delay_s"]), terminated, info
 
 
 class DualState(EnvState):

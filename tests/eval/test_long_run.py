@@ -9,7 +9,7 @@ import pytest
 import jaxmec
 from jaxmec.policies import make_policy
 
-EPISODES, SLOTS = 8, 200
+EPISODES, SLOTS = 8, 1000
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,21 @@ def test_slot_objective_is_the_lagrangian_by_hand_and_multipliers_stay(study, fo
     np.testing.assert_allclose(after.device_queue, np.maximum(state.device_queue + ratio - 1, 0), rtol=1e-5)
 
 
+def test_reward_of_the_delay_environment_is_the_delay(study, found):
+    delay, params = study.recast(study.DelayEnv, found[0]), found[1]
+    _, state = delay.reset(jax.random.key(4), params)
+    action = np.zeros(delay.num_users, np.int32)
+    after = jax.jit(delay.step)(jax.random.key(3), state, action, params)
+    np.testing.assert_allclose(after[2], -np.mean(after[5]["delay_s"]), rtol=1e-6)
+
+
 def test_dual_ascent_keeps_the_budgets_and_spends_those_that_cost(found):
     # Feasibility and complementary slackness, on slots after those that gave the multipliers.
     *_, dual, runs = found
     excess, multiplier = np.asarray(runs["64 V"].device_energy) - 1.0, np.asarray(dual.multiplier)
+    slack = np.sum(multiplier * excess) / np.sum(multiplier)
     assert np.maximum(excess, 0).mean() < 0.02
-    assert abs(np.sum(multiplier * excess) / np.sum(multiplier)) < 0.1
+    assert abs(slack) < 0.05
 
 
 def test_nothing_is_below_the_bound_and_a_larger_tradeoff_comes_closer(study, found):
