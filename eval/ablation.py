@@ -69,11 +69,10 @@ class _Priced(EdgeInferenceEnv):
         price = getattr(state, "band_price", jnp.zeros(()))
         return super().observe(state, params).at[:, column].set(jnp.log10(price + 1e-2))
 
-    def step_env(self, key: Array, state: EnvState, action: Array, params: EnvParams) -> tuple:
+    def _play(self, key: Array, state: EnvState, action: Array, params: EnvParams) -> tuple:
         """As the environment's own, and keeps the price."""
-        _, next_state, reward, terminated, info = super().step_env(key, state, action, params)
-        next_state = next_state.replace(band_price=info["bandwidth_price"])
-        return self.observe(next_state, params), next_state, reward, terminated, info
+        next_state, reward, terminated, info = super()._play(key, state, action, params)
+        return next_state.replace(band_price=info["bandwidth_price"]), reward, terminated, info
 
     def _draw_state(self, key: Array, params: EnvParams) -> EnvState:
         drawn = super()._draw_state(key, params)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from jaxmec import channel, features, lyapunov, spaces, workload
+from jaxmec import channel, features, lyapunov, sampling, spaces, workload
 from jaxmec.allocation import SlotProblem, SolverConfig, allocate, evaluate
 from jaxmec.batching import only_where
 
@@ -235,8 +235,8 @@ class EdgeInferenceEnv:
         distance_m = jnp.sqrt(inner**2 + area * (outer**2 - inner**2))  # uniform over the ring's area
         return EnvState(
             slot=jnp.zeros((), jnp.int32),
-            network=_draw_kind(keys[0], params.network_probability),
-            device=_draw_kind(keys[1], params.device_probability),
+            network=sampling.categorical(keys[0], params.network_probability),
+            device=sampling.categorical(keys[1], params.device_probability),
             mean_gain=channel.mean_gain(distance_m, jax.random.normal(keys[3], shape), params.channel),
             fading=channel.draw_fading(keys[4], self.num_users, self.fading_diversity),
             workload=workload.reset(keys[5], self.arrivals, params.workload),
@@ -248,10 +248,3 @@ class EdgeInferenceEnv:
         distance = jnp.abs(jnp.arange(self.num_cuts)[None, :] - action[:, None])
         valid = self.action_mask(state, params)
         return jnp.argmin(jnp.where(valid, distance, jnp.iinfo(jnp.int32).max), axis=-1).astype(action.dtype)
-
-
-def _draw_kind(key: Array, probability: Array) -> Array:
-    """One kind per user, int32[N], from probabilities [N, M]: inverse transform sampling, one draw per user."""
-    below = jnp.cumsum(probability, axis=-1)
-    draw = jax.random.uniform(key, probability.shape[:1], probability.dtype) * below[:, -1]
-    return jnp.sum(draw[:, None] >= below[:, :-1], axis=-1, dtype=jnp.int32)

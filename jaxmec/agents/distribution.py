@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmec.sampling import categorical
+
 
 def sample(key: Array, logits: Array) -> Array:
     """One cut per user: int32[..., N] from logits [..., N, K]."""
-    return jax.random.categorical(key, logits).astype(jnp.int32)
+    return categorical(key, jax.nn.softmax(logits))
 
 
 def log_prob(logits: Array, action: Array) -> Array:

@@ -29,7 +29,7 @@ DOMAIN = {
     "device_work_s": (0.0, 1e6),
     "uplink_bits": (0.0, 1e15),
     "server_work_s": (0.0, 1e6),
-    "arrival_rate_hz": (1e-6, 1e9),
+    "arrival_rate_hz": (0.0, 1e9),
     "device_power_w": (0.0, 1e6),
     "tx_power_w": (0.0, 1e6),
     "snr": (1e-9, 1e12),

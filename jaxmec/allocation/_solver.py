@@ -26,6 +26,7 @@ from jaxmec.allocation._problem import SlotProblem
 from jaxmec.delay import waiting_slope, waiting_time
 
 _BLOCK = 16  # users whose sum is written out
+_STILL = 1e-12  # requests per second; keeps the waiting time's logarithmic slopes finite where nothing arrives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,7 @@ def to_demand(problem: SlotProblem) -> Demand:
         uplink_s=problem.uplink_bits * (math.log(2.0) / problem.bandwidth_hz),
         server_s=problem.server_work_s,
         snr=problem.snr,
-        rate=problem.arrival_rate_hz,
+        rate=problem.arrival_rate_hz + _STILL,
         delay_price=problem.delay_price,
         uplink_price=problem.delay_price + device_price * problem.tx_power_w,
         device_energy=device_price * problem.device_power_w * problem.device_work_s,

@@ -79,7 +79,7 @@ def test_values_outside_the_domain_are_told_and_harmless():
         {"delay_price": [0.0, 1.0]},
         {"knee": 1.0},
         {"server_energy_price": -1.0},
-        {"arrival_rate_hz": [0.0, 2.0]},
+        {"arrival_rate_hz": [-1.0, 2.0]},
     ]
     rows = [good | change for change in changes]
     batch = SlotProblem(**{name: jnp.asarray([row[name] for row in rows], jnp.float32) for name in good})
@@ -110,10 +110,11 @@ def test_a_hopeless_tolerance_is_told():
     assert answer.objective * (1 - answer.duality_gap) <= exact.objective <= answer.objective * (1 + 1e-6)
 
 
-def test_users_with_hardly_any_requests_are_solved_exactly():
+@pytest.mark.parametrize("rate_hz", [0.0, 1e-6])
+def test_users_with_hardly_any_requests_are_solved_exactly(rate_hz):
     # Without waiting, delay of a lone user is the sum of its full-speed stage times.
     leaves = {name: [0.1] for name in ("device_work_s", "server_work_s")}
-    leaves |= {"uplink_bits": [1e6], "arrival_rate_hz": [1e-6], "snr": [3.0], "energy_price": [0.0]}
+    leaves |= {"uplink_bits": [1e6], "arrival_rate_hz": [rate_hz], "snr": [3.0], "energy_price": [0.0]}
     leaves |= {name: [1.0] for name in ("device_power_w", "tx_power_w", "delay_price")}
     leaves |= {"bandwidth_hz": 1e7, "server_power_w": 1.0, "server_energy_price": 0.0, "slot_s": 1.0, "knee": 0.9}
     answer = allocate(SlotProblem(**{name: jnp.asarray(leaf, jnp.float32) for name, leaf in leaves.items()}))

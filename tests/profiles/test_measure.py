@@ -1,7 +1,6 @@
 """Measured profiles: seconds of real runs, and the constants fitted to them."""
 
 import dataclasses
-import time
 
 import jax
 import jax.numpy as jnp
@@ -14,28 +13,33 @@ from jaxmec.profiles.zoo import decoder
 
 W = jnp.eye(4)
 X = jnp.ones((1, 4))
-SLEEP_S = 0.02
-
-
-def slow_layers(w, x):
-    """Three layers that take a known time each."""
-
-    def sleep(y):
-        time.sleep(SLEEP_S)
-        return np.asarray(y)
-
-    for _ in range(3):
-        x = jax.pure_callback(sleep, jax.ShapeDtypeStruct(x.shape, x.dtype), x @ w)
-    return x
+LAYER_S = 0.25
 
 
 @pytest.mark.filterwarnings("ignore:.*pure_callback is kept whole")
-def test_seconds_are_those_that_the_layers_take():
-    table = measured_profile(slow_layers, W, X, name="slow", repeats=3)
-    finished = np.round(table.device_s / SLEEP_S)
+def test_seconds_are_those_that_the_layers_take(monkeypatch):
+    now_s = [0.0]  # a clock that nothing but the layers moves, and reading it a little
+
+    def layer(y):
+        now_s[0] += LAYER_S
+        return np.asarray(y)
+
+    def read():
+        now_s[0] += 0.01 * LAYER_S
+        return now_s[0]
+
+    def slow_layers(w, x):
+        for _ in range(3):
+            x = jax.pure_callback(layer, jax.ShapeDtypeStruct(x.shape, x.dtype), x @ w)
+        return x
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxmec.profiles._measure.time.perf_counter", read)
+        table = measured_profile(slow_layers, W, X, name="slow", repeats=3)
+    finished = np.round(table.device_s / LAYER_S)
     assert finished[0] == 0
     assert finished[-1] == 3
-    np.testing.assert_array_equal(finished + np.round(table.server_s / SLEEP_S), 3)
+    np.testing.assert_array_equal(finished + np.round(table.server_s / LAYER_S), 3)
     device = devices.load("raspberry_pi_4")
     np.testing.assert_array_equal(table.stages(device, device).device_work_s, table.device_s)
     joined = dataclasses.replace(table, server_s=table.server_s / 10)
