@@ -45,7 +45,7 @@ class SetActorCritic(nn.Module):
         context = nn.Dense(self.width, name="context")(everyone)[..., None, :]
         joint = nn.relu(own + context)
         query = nn.Dense(self.width, name="query")(joint)[..., None, :]
-        hidden = nn.relu(nn.Dense(self.width, name="mix")(cut) + query)
+        hidden = nn.relu(nn.Dense(self.width, name="hidden")(cuts) + query)
         # A cut's features lead to its score directly, too: the closed-form costs among them nearly decide.
         direct = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros, name="direct")(cuts)
         score = direct + nn.Dense(1, kernel_init=nn.initializers.orthogonal(0.01), name="score")(hidden)

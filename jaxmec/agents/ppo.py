@@ -220,7 +220,8 @@ def _rollout(
         mask = valid_cuts(observation, env.num_cuts)
         seen = (_parts(leaf, config.num_minibatches, axis=0) for leaf in (scaled, mask))
         outputs = jax.lax.map(lambda part: network.apply(learner.params, *part), tuple(seen))
-        return scaled, mask, *(jnp.moveaxis(leaf, 0, 1).reshape(-1, *leaf.shape[2:]) for leaf in outputs)
+        logits, value = (jnp.moveaxis(leaf, 0, 1).reshape(-1, *leaf.shape[2:]) for leaf in outputs)
+        return scaled, mask, logits, value
 
     def step(carry: tuple[EnvState, Array], key: Array):
         env_state, observation = carry
