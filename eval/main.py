@@ -40,7 +40,8 @@ class Flags:
     reference: str = EvaluationConfig.reference
     """The policy at whose states objectives are compared, and with whose."""
     out: Path | None = None
-    """Where CSV files and figures go; RUN/evaluation, or runs/evaluation-SCENARIO without a run."""
+    """Where CSV files and figures go; RUN/evaluation or, of another scenario, RUN/evaluation-SCENARIO; without a
+    run runs/evaluation-SCENARIO."""
 
 
 def main(flags: Flags) -> int:
@@ -54,9 +55,9 @@ def main(flags: Flags) -> int:
             for number in flags.candidates:
                 name = "learned" if number == 1 else f"learned, best of {number}"
                 policies[name] = load_policy(flags.run, env, number)
-        folder = flags.out or (
-            flags.run / "evaluation" if flags.run else Path("runs") / f"evaluation-{Path(scenario).stem}"
-        )
+        own = flags.run is not None and flags.scenario is None
+        folder = (flags.run or Path("runs")) / ("evaluation" if own else f"evaluation-{Path(scenario).stem}")
+        folder = flags.out or folder
         config = EvaluationConfig(
             num_envs=flags.num_envs,
             num_slots=flags.num_slots,
