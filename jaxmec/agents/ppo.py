@@ -50,7 +50,7 @@ class PPOConfig(struct.PyTreeNode):
     entropy_weight: float = 3e-3  # falls linearly to zero
     value_weight: float = 0.5
     max_grad_norm: float = 0.5
-    total_steps: int = _static(3_000_000)
+    total_steps: int = _static(6_000_000)
     num_envs: int = _static(4096)
     num_steps: int = _static(1)  # per environment and update
     num_epochs: int = _static(1)
