@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -46,17 +47,23 @@ def _parts(settings: Settings) -> Iterator[Row]:
         scaled = normalise.apply(learner.moments, observation)
         return network.apply(weights, scaled, valid_cuts(observation, env.num_cuts))
 
+    def minibatches(observation: Array) -> Array:
+        return observation.reshape(config.num_minibatches, size, *observation.shape[1:])
+
+    def act(weights: Any, observation: Array) -> Any:
+        return jax.lax.map(partial(forward, weights), minibatches(observation))
+
     def gradients(weights: Any, observation: Array) -> Any:
         def loss(weights: Any, part: Array) -> Array:
             logits, value = forward(weights, part)
             return jnp.mean(jax.nn.logsumexp(logits, axis=-1)) + jnp.mean(value**2)
 
-        parts = observation.reshape(config.num_minibatches, size, *observation.shape[1:])
+        parts = minibatches(observation)
         return jax.lax.scan(lambda w, part: (_descend(w, jax.grad(loss)(w, part)), None), weights, parts)[0]
 
     for what, function, arguments in (
         ("features", jax.vmap(env.observe, (0, None)), (learner.env_state, params)),
-        ("forward", forward, (learner.params, learner.observation)),
+        ("forward", act, (learner.params, learner.observation)),
         ("exact layer", jax.vmap(allocate), (problem,)),
         ("forward and backward", gradients, (learner.params, learner.observation)),
         ("env.step", jax.vmap(env.step, (0, 0, 0, None)), (keys, learner.env_state, cuts, params)),
