@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from jaxmec.features import CUT_FEATURES, USER_FEATURES, observation_size
+
 
 class Moments(struct.PyTreeNode):
     """Mean and variance of every feature over all users and states seen."""
@@ -29,6 +31,22 @@ def update(moments: Moments, batch: Array) -> Moments:
     difference = mean - moments.mean
     spread = moments.variance * moments.count + variance * number + difference**2 * moments.count * number / total
     return Moments(total, moments.mean + difference * number / total, spread / total)
+
+
+def for_cuts(moments: Moments, num_cuts: int) -> Moments:
+    """The moments for rows of another number of cuts: every cut gets those of all cuts that were seen together."""
+    if moments.mean.shape[-1] == observation_size(num_cuts):
+        return moments
+    (user_mean, means), (user_variance, variances) = (
+        (row[: len(USER_FEATURES)], row[len(USER_FEATURES) :].reshape(-1, len(CUT_FEATURES)))
+        for row in (moments.mean, moments.variance)
+    )
+    mean = jnp.mean(means, axis=0)
+    variance = jnp.mean(variances + (means - mean[None]) ** 2, axis=0)
+    return moments.replace(
+        mean=jnp.concatenate([user_mean, jnp.tile(mean, num_cuts)]),
+        variance=jnp.concatenate([user_variance, jnp.tile(variance, num_cuts)]),
+    )
 
 
 def apply(moments: Moments, batch: Array) -> Array:

@@ -138,11 +138,13 @@ def load_policy(
     weights = jax.eval_shape(network.init, jax.random.key(0), observation, valid_cuts(observation, env.num_cuts))
     like = {"params": weights, "moments": normalise.init(observation.shape[-1])}
     stored = _read(folder / "policy.msgpack", like)
+    if config.network == "set":
+        stored["moments"] = normalise.for_cuts(stored["moments"], env.num_cuts)
     for (path, wanted), found in zip(jax.tree.leaves_with_path(like), jax.tree.leaves(stored), strict=True):
         if wanted.shape != found.shape:
             raise ValueError(
                 f"{folder}: the policy's {jax.tree_util.keystr(path)} has shape {found.shape}, but this "
-                f"environment needs {wanted.shape}; only 'set' networks serve other numbers of users"
+                f"environment needs {wanted.shape}; only 'set' networks serve other numbers of users or cuts"
             )
 
     return learned(env, network, stored["params"], stored["moments"], candidates)

@@ -58,6 +58,14 @@ def test_running_moments_are_those_of_all_rows():
     np.testing.assert_allclose(np.asarray(scaled).std(0), 1.0, rtol=1e-3)
 
 
+def test_moments_for_more_cuts_are_those_of_all_cuts_together():
+    rows = np.random.default_rng(0).normal(size=(500, 7 + 3 * 7)).astype(np.float32) + np.arange(28)
+    moments = normalise.for_cuts(normalise.update(normalise.init(28), jnp.asarray(rows)), 5)
+    together = rows[:, 7:].reshape(-1, 7)
+    np.testing.assert_allclose(moments.mean, [*rows[:, :7].mean(0), *np.tile(together.mean(0), 5)], rtol=1e-5)
+    np.testing.assert_allclose(moments.variance, [*rows[:, :7].var(0), *np.tile(together.var(0), 5)], rtol=1e-4)
+
+
 def test_set_network_is_equivariant_and_serves_any_number_of_users():
     env, params = jaxmec.make("coinfer4")
     network = make_network("set", env.num_cuts, 16)
