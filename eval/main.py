@@ -56,8 +56,8 @@ def main(flags: Flags) -> int:
                 name = "learned" if number == 1 else f"learned, best of {number}"
                 policies[name] = load_policy(flags.run, env, number)
         own = flags.run is not None and flags.scenario is None
-        folder = (flags.run or Path("runs")) / ("evaluation" if own else f"evaluation-{Path(scenario).stem}")
-        folder = flags.out or folder
+        evaluated = "evaluation" if own else f"evaluation-{Path(scenario).stem}"
+        folder = flags.out or (flags.run or Path("runs")) / evaluated
         config = EvaluationConfig(
             num_envs=flags.num_envs,
             num_slots=flags.num_slots,

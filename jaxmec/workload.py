@@ -46,8 +46,7 @@ class WorkloadState(struct.PyTreeNode):
 
 def reset(key: Array, process: str, params: WorkloadParams) -> WorkloadState:
     """Stationary start of the process."""
-    num_users = params.low_hz.shape[0]
-    level, phase = jax.random.uniform(key, (2 * num_users,), params.low_hz.dtype).reshape(2, num_users)
+    level, phase = jax.random.uniform(key, (2, *params.low_hz.shape), params.low_hz.dtype)
     if process == "markov":
         level = jnp.round(level)
     return WorkloadState(level=level, phase=phase)

@@ -136,3 +136,9 @@ def relative_gaps(problem: SlotProblem, shares: tuple, optimum: np.ndarray) -> n
     wide = as_dtype(problem, np.float64)
     value = jax.jit(jax.vmap(objective))(wide, *(np.asarray(share, np.float64) for share in shares))
     return np.asarray(value) / np.where(optimum > 0, optimum, 1.0) - np.where(optimum > 0, 1.0, 0.0)
+
+
+def without_final_observation(step: Callable[..., tuple], *arguments: Any) -> tuple:
+    """What `env.step` returns where nobody reads the final observation, as in training without a discount."""
+    *outcome, info = step(*arguments)
+    return *outcome, {name: value for name, value in info.items() if name != "final_observation"}

@@ -14,7 +14,7 @@ import optax
 from jax import Array
 
 import jaxmec
-from benchmarks.common import Row, Settings, timed
+from benchmarks.common import Row, Settings, timed, without_final_observation
 from jaxmec.agents import PPOConfig, normalise, ppo
 from jaxmec.agents.advantage import gae
 from jaxmec.agents.networks import make_network, valid_cuts
@@ -61,12 +61,13 @@ def _parts(settings: Settings) -> Iterator[Row]:
         parts = minibatches(observation)
         return jax.lax.scan(lambda w, part: (_descend(w, jax.grad(loss)(w, part)), None), weights, parts)[0]
 
+    step = jax.vmap(env.step, (0, 0, 0, None))
     for what, function, arguments in (
         ("features", jax.vmap(env.observe, (0, None)), (learner.env_state, params)),
         ("forward", act, (learner.params, learner.observation)),
         ("exact layer", jax.vmap(allocate), (problem,)),
         ("forward and backward", gradients, (learner.params, learner.observation)),
-        ("env.step", jax.vmap(env.step, (0, 0, 0, None)), (keys, learner.env_state, cuts, params)),
+        ("env.step", partial(without_final_observation, step), (keys, learner.env_state, cuts, params)),
     ):
         _, seconds, compile_s = timed(function, arguments, settings)
         yield Row("learner", what, env.num_users, _ENVS, "float32", 1e6 * seconds / _ENVS, compile_s=compile_s)

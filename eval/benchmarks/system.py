@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxmec
-from benchmarks.common import Row, Settings, timed
+from benchmarks.common import Row, Settings, timed, without_final_observation
 from jaxmec.allocation import allocate, lower_bound
 from jaxmec.policies import BASELINES, make_policy
 
@@ -28,18 +27,13 @@ def env_section(settings: Settings) -> Iterator[Row]:
         problem = jax.jit(jax.vmap(env.slot_problem, (0, 0, None)))(states, cuts, params)
         step = jax.vmap(env.step, (0, 0, 0, None))
         for what, function, arguments in (
-            ("env.step", partial(_without_final_observation, step), (keys, states, cuts, params)),
+            ("env.step", partial(without_final_observation, step), (keys, states, cuts, params)),
             ("env.step, final_observation read", step, (keys, states, cuts, params)),
             ("allocate alone", jax.vmap(allocate), (problem,)),
             ("env.observe alone", jax.vmap(env.observe, (0, None)), (states, params)),
         ):
             _, seconds, compile_s = timed(function, arguments, settings)
             yield Row("env", what, env.num_users, batch, "float32", 1e6 * seconds / batch, compile_s=compile_s)
-
-
-def _without_final_observation(step: Callable[..., tuple], *arguments: Any) -> tuple:
-    *outcome, info = step(*arguments)
-    return *outcome, {name: value for name, value in info.items() if name != "final_observation"}
 
 
 def policies_section(settings: Settings) -> Iterator[Row]:

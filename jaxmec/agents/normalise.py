@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from jaxmec.features import CUT_FEATURES, USER_FEATURES, observation_size
+from jaxmec.features import CUT_FEATURES, USER_FEATURES, observation_size, unpack
 
 
 class Moments(struct.PyTreeNode):
@@ -37,10 +37,9 @@ def for_cuts(moments: Moments, num_cuts: int) -> Moments:
     """The moments for rows of another number of cuts: every cut gets those of all cuts that were seen together."""
     if moments.mean.shape[-1] == observation_size(num_cuts):
         return moments
-    (user_mean, means), (user_variance, variances) = (
-        (row[: len(USER_FEATURES)], row[len(USER_FEATURES) :].reshape(-1, len(CUT_FEATURES)))
-        for row in (moments.mean, moments.variance)
-    )
+    seen_cuts = (moments.mean.shape[-1] - len(USER_FEATURES)) // len(CUT_FEATURES)
+    user_mean, means = unpack(moments.mean, seen_cuts)
+    user_variance, variances = unpack(moments.variance, seen_cuts)
     mean = jnp.mean(means, axis=0)
     variance = jnp.mean(variances + (means - mean[None]) ** 2, axis=0)
     return moments.replace(
