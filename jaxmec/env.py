@@ -123,7 +123,7 @@ class EdgeInferenceEnv:
     def _play(
         self, key: Array, state: EnvState, action: Array, params: EnvParams
     ) -> tuple[EnvState, Array, Array, dict[str, Array]]:
-        """One slot, unobserved. `step` and `step_env` both pass here, so a variant of the system overrides this."""
+        """One slot, unobserved. `step` and `step_env` both pass here, so a variant of the system overrides it."""
         cut = self._nearest_valid_cut(state, action, params)
         problem = self.slot_problem(state, cut, params)
         allocation = allocate(problem, self.solver)
