@@ -16,18 +16,22 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 _FEWEST = 64  # problems that are worth computing at once
+_CHUNK = 8192  # numbers per array that a CPU holds in its cache, at some sixty arrays
+_FEWEST_IN_CHUNK = 128  # problems, whatever they take: rows of fewer are not worth an operation's start
 
 
-def batch_last(function: Callable[..., Any], chunk: int) -> Callable[..., Any]:
+def batch_last(function: Callable[..., Any], size: int) -> Callable[..., Any]:
     """The function with a batching rule under which the batch is the last axis.
 
     Args:
       function: of pytrees of arrays. It must take and return leaves with one more axis, the batch, at their end.
-      chunk: problems that a CPU computes at once, at least 1, so that what they need stays in its cache.
+      size: numbers in a problem's typical array, at least 1. A CPU computes as many problems at once as its cache
+        holds.
 
     Returns:
       The function of leaves without a batch axis.
     """
+    chunk = max(_CHUNK // size, _FEWEST_IN_CHUNK)
 
     def single(*args: Any) -> Any:
         own_axes = jax.tree.map(jnp.ndim, args)
@@ -35,20 +39,17 @@ def batch_last(function: Callable[..., Any], chunk: int) -> Callable[..., Any]:
         @jax.custom_batching.custom_vmap
         def run(*args: Any) -> Any:
             leaf, own = jax.tree.leaves(args)[0], jax.tree.leaves(own_axes)[0]
-            batch = leaf.shape[own:]
-            flat = jax.tree.map(lambda leaf, own: leaf.reshape(*leaf.shape[:own], -1), args, own_axes)
+            batch = leaf.shape[: leaf.ndim - own]
+            flat = jax.tree.map(lambda leaf, own: leaf.reshape(-1, *leaf.shape[leaf.ndim - own :]), args, own_axes)
             result = _in_chunks(function, chunk, flat)
-            return jax.tree.map(lambda leaf: leaf.reshape(*leaf.shape[:-1], *batch), result)
+            return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), result)
 
         @run.def_vmap
         def rule(size: int, batched: list, *args: Any) -> tuple[Any, Any]:
-            def to_last(leaf: Array, is_batched: bool) -> Array:
-                if is_batched:
-                    return jnp.moveaxis(leaf, 0, -1)
-                return jnp.broadcast_to(leaf[..., None], (*leaf.shape, size))
+            def to_all(leaf: Array, is_batched: bool) -> Array:
+                return leaf if is_batched else jnp.broadcast_to(leaf, (size, *leaf.shape))
 
-            result = run(*jax.tree.map(to_last, args, tuple(batched)))
-            result = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), result)
+            result = run(*jax.tree.map(to_all, args, tuple(batched)))
             return result, jax.tree.map(lambda _: True, result)
 
         return _differentiable(run, function)(*args)
@@ -123,34 +124,46 @@ def _differentiable(run: Callable[..., Any], plain: Callable[..., Any]) -> Calla
 
 
 def _in_chunks(function: Callable[..., Any], chunk: int, args: tuple) -> Any:
-    """The function of leaves [..., B]; on a CPU in chunks, one after the other.
-
-    A chunk takes every so-manieth problem, so that a batch that is spread over devices stays spread.
-    """
-    batch = jax.tree.leaves(args)[0].shape[-1]
+    """The function of leaves [B, ...], the batch turned last for it; on a CPU in chunks, one after the other."""
+    batch = jax.tree.leaves(args)[0].shape[0]
     if batch == 1 or jax.default_backend() != "cpu":
-        return function(*args)
+        return _turned_back(function(*_turned(args)))
     fewest = max(-(-batch // chunk), 2 if batch >= 2 * _FEWEST else 1)
     parts = next((parts for parts in range(fewest, 2 * fewest) if batch % parts == 0), fewest)
     size = -(-batch // parts)
+    # Chunks follow one another in memory; a batch that is spread over devices stays spread if a chunk takes every
+    # so-manieth problem instead.
+    spread = jax.device_count() > 1
 
     def split(leaf: Array) -> Array:
-        width = [(0, 0)] * (leaf.ndim - 1) + [(0, parts * size - batch)]
+        width = [(0, parts * size - batch)] + [(0, 0)] * (leaf.ndim - 1)
         padded = jnp.pad(leaf, width, mode="edge")
-        return jnp.moveaxis(padded.reshape(*leaf.shape[:-1], size, parts), -1, 0)
+        if spread:
+            return jnp.moveaxis(padded.reshape(size, parts, *leaf.shape[1:]), 1, 0)
+        return padded.reshape(parts, size, *leaf.shape[1:])
 
     def join(leaf: Array) -> Array:
-        whole = jnp.moveaxis(leaf, 0, -1)
-        return whole.reshape(*whole.shape[:-2], parts * size)[..., :batch]
+        ordered = jnp.moveaxis(leaf, 0, 1) if spread else leaf
+        return ordered.reshape(parts * size, *leaf.shape[2:])[:batch]
 
     chunks = jax.tree.map(split, args)
-    shapes = jax.eval_shape(function, *jax.tree.map(lambda leaf: leaf[0], chunks))
+    shapes = jax.eval_shape(function, *_turned(jax.tree.map(lambda leaf: leaf[0], chunks)))
 
     def one(numbered: tuple[Array, tuple]) -> Any:
         # Always true, but XLA does not know it, and what enters and leaves a branch it keeps in memory. Without it
         # every operation of the function reads the batch anew, in its old order, at twice the time in all.
         number, some = numbered
         nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-        return lax.cond(number < parts, lambda some: function(*some), lambda _: nothing, some)
+        result = lax.cond(number < parts, lambda some: function(*some), lambda _: nothing, _turned(some))
+        return _turned_back(result)
 
     return jax.tree.map(join, lax.map(one, (jnp.arange(parts), chunks)))
+
+
+def _turned(leaves: Any) -> Any:
+    """Leaves [B, ...] with the batch last."""
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), leaves)
+
+
+def _turned_back(leaves: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), leaves)

@@ -42,7 +42,6 @@ CUT_FEATURES = (
     "expected regret",  # 1 - best cost / cost on a scale of a few per cent; in [0, 1], no logarithm
 )
 
-_CHUNK_ROWS = 32768  # cuts times users times problems whose features are computed at once
 _SMALLEST_S = 1e-4  # stages shorter than this look alike
 _SMALLEST_PRICE = 1e-4
 _SMALLEST_SHARE = 1e-4
@@ -59,8 +58,7 @@ def observe(cut_problems: SlotProblem, action_mask: Array) -> Array:
     Returns:
       float32[N, len(USER_FEATURES) + K * len(CUT_FEATURES)].
     """
-    chunk = max(_CHUNK_ROWS // action_mask.size, 1)
-    return batch_last(_observe, chunk)(cut_problems, action_mask)
+    return batch_last(_observe, action_mask.size)(cut_problems, action_mask)
 
 
 def _observe(cut_problems: SlotProblem, action_mask: Array) -> Array:

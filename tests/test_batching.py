@@ -13,10 +13,10 @@ def softened(x, scale):
     return jnp.tanh(x * jnp.expand_dims(scale, 0)), jnp.sum(x, axis=0)
 
 
-@pytest.mark.parametrize("batch", [(), (7,), (200,), (3, 50)])
+@pytest.mark.parametrize("batch", [(), (7,), (257,), (3, 50)])
 def test_batch_last_computes_what_the_function_does(batch):
     x = jax.random.normal(jax.random.key(0), (*batch, 3))
-    single = batch_last(softened, chunk=32)
+    single = batch_last(softened, size=64)
     for _ in batch:
         single = jax.vmap(single, (0, None))
     first, second = jax.jit(single)(x, jnp.asarray(2.0))
@@ -26,7 +26,7 @@ def test_batch_last_computes_what_the_function_does(batch):
 
 def test_batch_last_has_the_derivative_of_the_function():
     x = jax.random.normal(jax.random.key(1), (100, 3))
-    single = batch_last(softened, chunk=32)
+    single = batch_last(softened, size=64)
     slope = jax.grad(lambda x: jnp.sum(jax.vmap(single, (0, None))(x, jnp.asarray(1.0))[0]))(x)
     np.testing.assert_allclose(slope, 1.0 - np.tanh(np.asarray(x)) ** 2, rtol=1e-4, atol=1e-6)
 

@@ -16,7 +16,6 @@ from jaxmec.allocation._problem import SlotProblem, check, into_domain
 from jaxmec.allocation._solver import Demand, Iterate, SolverConfig
 from jaxmec.batching import batch_last
 
-_CHUNK_ROWS = 65536  # users times problems that are solved at once: some sixty arrays, in the last-level cache
 _RESCUE_ITERATIONS = 6
 _RESCUE_BATCH = 64  # problems that are rescued at once, at least
 
@@ -89,8 +88,7 @@ def allocate(problem: SlotProblem, config: SolverConfig = SolverConfig()) -> All
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _solution(config: SolverConfig, demand: Demand) -> _Answer:
-    num_users = demand.rate.shape[0]
-    return batch_last(partial(_solve, config=config), max(_CHUNK_ROWS // num_users, 1))(demand)
+    return batch_last(partial(_solve, config=config), demand.rate.size)(demand)
 
 
 @_solution.defjvp
