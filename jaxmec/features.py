@@ -11,6 +11,7 @@ before anyone has solved the slot problem.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -45,6 +46,10 @@ CUT_FEATURES = (
 _SMALLEST_S = 1e-4  # stages shorter than this look alike
 _SMALLEST_PRICE = 1e-4
 _SMALLEST_SHARE = 1e-4
+_OFFLOADING = 0.6  # share of the users that is expected to send its raw input, before anyone has chosen
+_LEAST_FREE = 0.1  # of a budget, once everybody has its headroom
+_CHEAPEST = 1e-6  # square root of a rent
+_TINY = 1e-12
 _FINE = 0.03  # relative differences of cost that the finest feature tells apart
 
 
@@ -115,16 +120,23 @@ def observation_size(num_cuts: int) -> int:
 def expected_costs(cut_problems: SlotProblem, action_mask: Array) -> tuple[Stages, Array]:
     """What users expect of their cuts: times of the three stages, each [N, K] (s), and cost plus rent [N, K].
 
-    Without waiting and server energy the optimal shares are proportional to the square roots of c = price times
-    work, and the price of a share is (Σ √c)², summed over what the users choose. Users first choose at equal
-    shares, then at the prices that this gives, twice.
+    Users first choose at rents as if `_OFFLOADING` of them sent their raw input. What they choose gives new
+    rents; halfway between the two, in the logarithm, is what the answer is for. Without the halving two sets of
+    cuts could take turns for ever.
+
+    At a rent per share the best share of a stage is √(price work / rent) without waiting, and the rent at which
+    such shares fill the budget is (Σ √(price work))². For the waiting, a stage gets some of its load on top; see
+    `_headroom`. It is L. Kleinrock's square-root assignment of capacity (Communication Nets, 1964), here for
+    deterministic service.
     """
     return _expected_costs(_aligned(cut_problems), action_mask)
 
 
-def equal_share_costs(cut_problems: SlotProblem) -> tuple[Stages, Array]:
-    """Times of the stages, each [N, K] (s), and cost [N, K] of every cut at equal shares of band and server."""
-    return _equal_share_costs(_aligned(cut_problems))
+def equal_share_times(cut_problems: SlotProblem) -> Stages:
+    """Times of the stages, each [N, K] (s), at full speed of the device and equal shares of band and server."""
+    share = jnp.full_like(cut_problems.snr, 1.0 / cut_problems.snr.shape[0])[:, None]
+    rate = uplink_rate(share, cut_problems.snr[:, None], cut_problems.bandwidth_hz)
+    return cut_problems.device_work_s, cut_problems.uplink_bits / rate, cut_problems.server_work_s / share
 
 
 def _aligned(cut_problems: SlotProblem) -> SlotProblem:
@@ -136,57 +148,90 @@ def _aligned(cut_problems: SlotProblem) -> SlotProblem:
 
 
 def _expected_costs(problem: SlotProblem, action_mask: Array) -> tuple[Stages, Array]:
-    num_users = problem.snr.shape[0]
-    requests = problem.slot_s * problem.arrival_rate_hz
-    uplink_price = problem.delay_price + requests * problem.energy_price * problem.tx_power_w
-    equal_share = jnp.full_like(problem.snr, 1.0 / num_users)
-    rate = num_users * uplink_rate(equal_share, problem.snr, problem.bandwidth_hz)
-    band_root = jnp.sqrt(uplink_price / rate * problem.uplink_bits)
-    server_root = jnp.sqrt(problem.delay_price * problem.server_work_s)
-    # Delay against energy at the server: y³ = delay_price / (2 energy price), whatever the work.
-    thrifty = _thrifty(problem.delay_price, requests * problem.server_energy_price * problem.server_power_w)
+    rate_hz, delay_price = problem.arrival_rate_hz, problem.delay_price
+    requests = problem.slot_s * rate_hz
+    device_energy = requests * problem.energy_price * problem.device_power_w
+    server_energy = requests * problem.server_energy_price * problem.server_power_w
+    uplink_price = delay_price + requests * problem.energy_price * problem.tx_power_w
+    equal_share = jnp.full_like(problem.snr, 1.0 / problem.snr.shape[0])
+    band_s = problem.uplink_bits / (uplink_rate(equal_share, problem.snr, problem.bandwidth_hz) / equal_share)
+    band = _Budget.shared_by(uplink_price, band_s, rate_hz, jnp.ones_like(rate_hz))
+    server = _Budget.shared_by(delay_price, problem.server_work_s, rate_hz, _thrifty(delay_price, server_energy))
 
-    stages, cost = _equal_share_costs(problem)
-    for _ in range(2):
-        best = jnp.min(jnp.where(action_mask, cost, jnp.inf), axis=1, keepdims=True)
-        chosen = action_mask & (cost == best)
-        band_total, server_total = (
-            jnp.sum(jnp.max(jnp.where(chosen, root, 0.0), axis=1, keepdims=True), axis=0, keepdims=True)
-            for root in (band_root, server_root)
+    thrifty = _thrifty(delay_price, device_energy)
+    speed = jnp.minimum(thrifty + _headroom(thrifty, rate_hz * problem.device_work_s), 1.0)
+    device_s = problem.device_work_s / speed
+    device_cost = device_energy * problem.device_work_s * speed**2
+
+    def at(band_root: Array, server_root: Array) -> tuple[Stages, Array]:
+        """Times and costs at rents of band and server, which are given by their square roots."""
+        band_share, server_share = band.share(band_root), server.share(server_root)
+        uplink_s = problem.uplink_bits / uplink_rate(band_share, problem.snr, problem.bandwidth_hz)
+        server_s = problem.server_work_s / server_share
+        slowest = jnp.maximum(jnp.maximum(device_s, uplink_s), server_s)
+        waiting_s = waiting_time(slowest, rate_hz, problem.knee)
+        own = delay_price * (device_s + server_s + waiting_s) + uplink_price * uplink_s + device_cost
+        own += server_energy * problem.server_work_s * server_share**2
+        return (device_s, uplink_s, server_s), own + band_root**2 * band_share + server_root**2 * server_share
+
+    roots = band.guess(), server.guess()
+    _, cost = at(*roots)
+    best = jnp.min(jnp.where(action_mask, cost, jnp.inf), axis=1, keepdims=True)
+    chosen = action_mask & (cost == best)
+    return at(
+        *(
+            jnp.sqrt(root * budget.clearing(root, chosen))
+            for root, budget in zip(roots, (band, server), strict=True)
         )
-        band = jnp.clip(band_root / jnp.where(band_total > 0, band_total, 1.0), _SMALLEST_SHARE, 1.0)
-        server = jnp.clip(server_root / jnp.where(server_total > 0, server_total, 1.0), _SMALLEST_SHARE, thrifty)
-        stages, own = _costs(problem, band, server)
-        cost = own + band_total**2 * band + server_total**2 * server
-    return stages, cost
+    )
 
 
-def _equal_share_costs(problem: SlotProblem) -> tuple[Stages, Array]:
-    share = jnp.full_like(problem.uplink_bits, 1.0 / problem.snr.shape[0])
-    return _costs(problem, share, share)
+class _Budget(NamedTuple):
+    """Band or server. Rents per share are given by their square roots, [1, 1, ...]."""
+
+    root: Array  # [N, K, ...] of price times work
+    load: Array  # [N, K, ...] arrival rate times work: the share below which the stage cannot keep up
+    most: Array  # [N, 1, ...] the largest share that is worth its energy
+
+    @classmethod
+    def shared_by(cls, price: Array, work_s: Array, rate_hz: Array, most: Array) -> _Budget:
+        return cls(jnp.sqrt(price * work_s), rate_hz * work_s, most)
+
+    def share(self, rent_root: Array) -> Array:
+        """What users ask for: [N, K, ...]."""
+        return jnp.clip(self._without_waiting(rent_root) + self._headroom(rent_root), _SMALLEST_SHARE, 1.0)
+
+    def clearing(self, rent_root: Array, chosen: Array | bool, part: float = 1.0) -> Array:
+        """The rent at which the chosen cuts [N, K, ...] of this part of the users fill the budget.
+
+        Headroom is what they ask for at the rent that is given.
+        """
+        root, headroom = (
+            part * jnp.sum(jnp.max(jnp.where(chosen, x, 0.0), axis=1, keepdims=True), axis=0, keepdims=True)
+            for x in (self.root, self._headroom(rent_root))
+        )
+        return jnp.maximum(root / jnp.maximum(1.0 - headroom, _LEAST_FREE), _CHEAPEST)
+
+    def guess(self) -> Array:
+        """The rent if so many users sent their raw input as are expected to."""
+        first = _Budget(self.root[:, :1], self.load[:, :1], self.most)
+        without = jnp.maximum(_OFFLOADING * jnp.sum(first.root, axis=0, keepdims=True), _CHEAPEST)
+        return first.clearing(without, True, _OFFLOADING)
+
+    def _without_waiting(self, rent_root: Array) -> Array:
+        return jnp.minimum(self.root * (1.0 / rent_root), self.most)
+
+    def _headroom(self, rent_root: Array) -> Array:
+        return _headroom(self._without_waiting(rent_root), self.load)
 
 
-def _costs(problem: SlotProblem, band_share: Array, server_share: Array) -> tuple[Stages, Array]:
-    """Times of the stages and cost, [N, K], at given shares [N, K] and the best device speed.
+def _headroom(share: Array, load: Array) -> Array:
+    """What a stage's share should be larger for the waiting in front of it.
 
-    The device runs at the speed y that minimises delay_price · w/y + energy_price · τ λ P w y², that is
-    y³ = delay_price / (2 energy_price τ λ P), at most 1: the same for every cut.
+    With r the share without waiting and l the load, the best share is r + l / 2 + O(l²) at light loads and
+    l + r / √2 + O(1 / l) at heavy ones; this has both limits.
     """
-    requests = problem.slot_s * problem.arrival_rate_hz
-    speed = _thrifty(problem.delay_price, problem.energy_price * requests * problem.device_power_w)
-    stages = (
-        problem.device_work_s / speed,
-        problem.uplink_bits / uplink_rate(band_share, problem.snr, problem.bandwidth_hz),
-        problem.server_work_s / server_share,
-    )
-    slowest = jnp.maximum(jnp.maximum(stages[0], stages[1]), stages[2])
-    delay_s = sum(stages) + waiting_time(slowest, problem.arrival_rate_hz, problem.knee)
-    device_j = problem.device_power_w * speed**2 * problem.device_work_s + problem.tx_power_w * stages[1]
-    server_j = problem.server_power_w * problem.server_work_s * server_share**2
-    cost = problem.delay_price * delay_s + requests * (
-        problem.energy_price * device_j + problem.server_energy_price * server_j
-    )
-    return stages, cost
+    return load * (load + 0.3 * share) / (load + 0.6 * share + _TINY)
 
 
 def _thrifty(delay_price: Array, energy_price: Array) -> Array:

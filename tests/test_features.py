@@ -7,7 +7,7 @@ import pytest
 
 import jaxmec
 from jaxmec.allocation import allocate
-from jaxmec.features import equal_share_costs, expected_costs, log_expected_cost, observation_size, unpack
+from jaxmec.features import _headroom, expected_costs, log_expected_cost, observation_size, unpack
 from jaxmec.policies import make_policy
 
 
@@ -39,27 +39,42 @@ def test_what_users_expect_can_be_read_from_the_observation(system):
     np.testing.assert_allclose(log_cost, np.log(least), atol=2e-3)
 
 
-def test_equal_share_cost_of_a_local_cut_by_hand(system):
+def test_expected_cost_of_a_local_cut_is_near_that_of_the_best_speed(system):
     env, params, state = system
     problem = jax.tree.map(lambda x: np.asarray(x, np.float64), env.cut_problems(state, params))
-    stages, cost = equal_share_costs(env.cut_problems(state, params))
+    mask = env.action_mask(state, params)
+    stages, cost = expected_costs(env.cut_problems(state, params), mask)
     for n in range(10):
-        last = int(env.action_mask(state, params)[n].sum()) - 1
+        last = int(mask[n].sum()) - 1
         work, rate = problem.device_work_s[n, last], problem.arrival_rate_hz[n]
         energy = problem.energy_price[n] * problem.slot_s * rate * problem.device_power_w[n]
-        speeds = np.linspace(1e-3, 1, 200_001)
-        speed = speeds[np.argmin(problem.delay_price[n] / speeds + energy * speeds**2)]
+        speed = np.linspace(1e-3, 1, 100_001)
         load = rate * work / speed
         slope = 0.5 * ((1 - problem.knee) ** -2 - 1)
-        inside = min(load, problem.knee)
+        inside = np.minimum(load, problem.knee)
         wait = (inside**2 / (2 * (1 - inside)) + slope * (load - inside)) / rate
-        by_hand = problem.delay_price[n] * (work / speed + wait) + energy * work * speed**2
-        np.testing.assert_allclose([stage[n, last] for stage in stages], [work / speed, 0, 0], rtol=1e-3)
-        np.testing.assert_allclose(cost[n, last], by_hand, rtol=1e-3)
+        by_speed = problem.delay_price[n] * (work / speed + wait) + energy * work * speed**2
+        # The closed form does not know that past the knee waiting is only linear.
+        within = 1.03 if load[np.argmin(by_speed)] < problem.knee else 1.2
+        assert 0.9999 < cost[n, last] / by_speed.min() < within
+        np.testing.assert_allclose([stage[n, last] for stage in stages[1:]], 0.0)
 
 
-def test_expected_costs_point_at_cuts_near_the_best(system):
+@pytest.mark.parametrize("load", [0.01, 0.3, 1.0, 3.0])
+def test_headroom_gives_nearly_the_best_share_of_a_slowest_stage(load):
+    # One second of work at rent one: the share is 1 without waiting.
+    share = np.linspace(load + 1e-3, load + 5.0, 200_001)
+    seconds = 1 / share
+    cost = seconds + load * seconds**2 / (2 * (1 - load * seconds)) + share
+    found = 1.0 + float(_headroom(jnp.asarray(1.0), jnp.asarray(load)))
+    np.testing.assert_allclose(found, share[np.argmin(cost)], rtol=0.03)
+    assert np.interp(found, share, cost) < 1.001 * cost.min()
+
+
+@pytest.mark.parametrize(("bandwidth_hz", "within"), [(20e6, 1.005), (3e6, 1.03)])
+def test_expected_costs_point_at_cuts_near_the_best(system, bandwidth_hz, within):
     env, params, _ = system
+    params = params.replace(bandwidth_hz=jnp.asarray(bandwidth_hz))
     _, states = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(1), 64), params)
     queues = jax.random.uniform(jax.random.key(2), states.device_queue.shape, maxval=20.0)
     states = states.replace(device_queue=queues, server_queue=jnp.full_like(states.server_queue, 5.0))
@@ -74,12 +89,13 @@ def test_expected_costs_point_at_cuts_near_the_best(system):
         return np.asarray(jax.jit(jax.vmap(one))(states))
 
     closed, best, greedy = (objectives(name) for name in ("closed_form", "best_response", "greedy"))
-    assert closed.mean() < 1.02 * best.mean()
+    assert closed.mean() < within * best.mean()
     assert greedy.mean() > 1.02 * best.mean()  # the states are not trivial
 
 
-def test_expected_costs_are_exact_for_one_user_who_only_sends():
-    # Alone, without waiting and energy, the rent of the whole band equals the cost of the time it takes.
+def test_expected_costs_by_hand_for_one_user_who_only_sends():
+    # Alone, without waiting and energy, the clearing rent of the whole band equals the cost of the time it takes.
+    # The first guess is (0.6 √cost)², and halfway to the clearing rent in the logarithm is 0.6 of the cost.
     env, params = jaxmec.make("coinfer10", num_users=1)
     _, state = env.reset(jax.random.key(3), params)
     problem = env.cut_problems(state, params)
@@ -92,4 +108,4 @@ def test_expected_costs_are_exact_for_one_user_who_only_sends():
     stages, cost = expected_costs(problem, env.action_mask(state, params))
     seconds = 1e5 / (float(problem.bandwidth_hz) * np.log2(1 + float(problem.snr[0])))
     np.testing.assert_allclose(stages[1][0], seconds, rtol=1e-5)
-    np.testing.assert_allclose(cost[0], 2 * float(problem.delay_price[0]) * seconds, rtol=1e-3)
+    np.testing.assert_allclose(cost[0], 1.6 * float(problem.delay_price[0]) * seconds, rtol=1e-3)

@@ -44,8 +44,7 @@ class SetActorCritic(nn.Module):
         everyone = jnp.concatenate([jnp.mean(own, axis=-2), jnp.max(own, axis=-2)], axis=-1)
         context = nn.Dense(self.width, name="context")(everyone)[..., None, :]
         joint = nn.relu(own + context)
-        query = nn.Dense(self.width, name="query")(joint)[..., None, :]
-        hidden = nn.relu(nn.Dense(self.width, name="hidden")(cuts) + query)
+        hidden = nn.relu(cut + nn.Dense(self.width, name="query")(joint)[..., None, :])
         # A cut's features lead to its score directly, too: the closed-form costs among them nearly decide.
         direct = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros, name="direct")(cuts)
         score = direct + nn.Dense(1, kernel_init=nn.initializers.orthogonal(0.01), name="score")(hidden)

@@ -1,4 +1,7 @@
-"""Running mean and variance of observations, kept with the model."""
+"""Running mean and variance of observations, kept with the model.
+
+Cuts share their moments, as they share the network that reads them: a policy so serves any number of cuts.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +9,56 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from jaxmec.features import CUT_FEATURES, USER_FEATURES, observation_size, unpack
+from jaxmec.features import CUT_FEATURES, USER_FEATURES, unpack
+
+_STILL = 1e-6  # variance of what does not vary; features are logarithms
+_FEATURES = len(USER_FEATURES) + len(CUT_FEATURES)
 
 
 class Moments(struct.PyTreeNode):
-    """Mean and variance of every feature over all users and states seen."""
+    """Mean and variance of every user feature over users, and of every cut feature over the cuts that exist."""
 
-    count: Array  # []
-    mean: Array  # [F]
-    variance: Array  # [F]
+    count: Array  # [U + C]
+    mean: Array  # [U + C]
+    variance: Array  # [U + C]
 
 
-def init(num_features: int) -> Moments:
+def init() -> Moments:
     """Nothing seen yet: normalising changes nothing."""
-    return Moments(jnp.zeros(()), jnp.zeros(num_features), jnp.ones(num_features))
+    return Moments(jnp.zeros(_FEATURES), jnp.zeros(_FEATURES), jnp.ones(_FEATURES))
 
 
 def update(moments: Moments, batch: Array) -> Moments:
-    """Add a batch [..., F]. Source: Chan, Golub and LeVeque, The American Statistician 37 (1983)."""
-    rows = batch.reshape(-1, batch.shape[-1])
-    number = jnp.asarray(rows.shape[0], moments.count.dtype)
-    mean, variance = jnp.mean(rows, axis=0), jnp.var(rows, axis=0)
+    """Add observations [..., N, F]. Source: Chan, Golub and LeVeque, The American Statistician 37 (1983)."""
+    users, cuts = unpack(batch, _num_cuts(batch))
+    cuts = cuts.reshape(-1, len(CUT_FEATURES))
+    parts = [_moments(users.reshape(-1, len(USER_FEATURES)), jnp.ones(())), _moments(cuts, cuts[:, :1])]
+    number, mean, variance = (jnp.concatenate(leaves) for leaves in zip(*parts, strict=True))
     total = moments.count + number
     difference = mean - moments.mean
     spread = moments.variance * moments.count + variance * number + difference**2 * moments.count * number / total
     return Moments(total, moments.mean + difference * number / total, spread / total)
 
 
-def for_cuts(moments: Moments, num_cuts: int) -> Moments:
-    """The moments for rows of another number of cuts: every cut gets those of all cuts that were seen together."""
-    if moments.mean.shape[-1] == observation_size(num_cuts):
-        return moments
-    seen_cuts = (moments.mean.shape[-1] - len(USER_FEATURES)) // len(CUT_FEATURES)
-    user_mean, means = unpack(moments.mean, seen_cuts)
-    user_variance, variances = unpack(moments.variance, seen_cuts)
-    mean = jnp.mean(means, axis=0)
-    variance = jnp.mean(variances + (means - mean[None]) ** 2, axis=0)
-    return moments.replace(
-        mean=jnp.concatenate([user_mean, jnp.tile(mean, num_cuts)]),
-        variance=jnp.concatenate([user_variance, jnp.tile(variance, num_cuts)]),
-    )
-
-
 def apply(moments: Moments, batch: Array) -> Array:
-    """Normalised batch [..., F]; features that never varied become zero, and outliers are limited to ±10."""
-    mean, scale = (jnp.broadcast_to(x, batch.shape) for x in (moments.mean, jnp.sqrt(moments.variance + 1e-6)))
-    return jnp.clip((batch - mean) / scale, -10.0, 10.0)
+    """Normalised observations [..., F], outliers limited to ±10.
+
+    Features that have not varied become zero, whatever they are now: nothing is known of what they do.
+    """
+    users, copies = len(USER_FEATURES), _num_cuts(batch)
+    varied = moments.variance > _STILL
+    scale = jnp.where(varied, 1.0 / jnp.sqrt(jnp.where(varied, moments.variance, 1.0)), 0.0)
+    mean, scale = (jnp.concatenate([x[:users], jnp.tile(x[users:], copies)]) for x in (moments.mean, scale))
+    return jnp.clip((batch - mean) * scale, -10.0, 10.0)
+
+
+def _num_cuts(batch: Array) -> int:
+    return (batch.shape[-1] - len(USER_FEATURES)) // len(CUT_FEATURES)
+
+
+def _moments(rows: Array, weight: Array) -> tuple[Array, Array, Array]:
+    """Number, mean and variance of rows [R, F] with weights [R, 1] or []."""
+    number = jnp.sum(jnp.broadcast_to(weight, (rows.shape[0], 1)))
+    mean = jnp.sum(weight * rows, axis=0) / number
+    variance = jnp.sum(weight * (rows - mean) ** 2, axis=0) / number
+    return jnp.full(rows.shape[1], number), mean, variance

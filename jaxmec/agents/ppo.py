@@ -56,7 +56,7 @@ class PPOConfig(struct.PyTreeNode):
     num_epochs: int = _static(1)
     num_minibatches: int = _static(32)
     network: Literal["set", "mlp"] = _static("set")
-    width: int = _static(32)
+    width: int = _static(16)
     teacher: Literal["objective", "environment", "regret"] = _static("objective")
 
     @property
@@ -88,7 +88,6 @@ class Batch(struct.PyTreeNode):
     """A rollout; leaves [T, num_envs, N, ...]."""
 
     observation: Array
-    mask: Array
     action: Array
     log_prob: Array
     value: Array
@@ -137,7 +136,7 @@ def init(env: EdgeInferenceEnv, config: PPOConfig, key: Array, params: EnvParams
     # Episodes are at different slots from the start, so that they do not end all at once.
     slot = jax.random.randint(key_slot, (config.num_envs,), 0, params.episode_slots)
     env_state = env_state.replace(slot=slot)
-    moments = normalise.update(normalise.init(observation.shape[-1]), observation)
+    moments = normalise.update(normalise.init(), observation)
     network = make_network(config.network, env.num_cuts, config.width)
     weights = network.init(key_net, observation[0], valid_cuts(observation[0], env.num_cuts))
     return Learner(
@@ -167,11 +166,11 @@ def _update(
 ) -> tuple[Learner, dict[str, Array]]:
     network = make_network(config.network, env.num_cuts, config.width)
     key, key_rollout = jax.random.split(learner.key)
-    env_state, observation, batch, seen, metrics = _rollout(env, config, network, learner, params, key_rollout)
+    env_state, observation, batch, metrics = _rollout(env, config, network, learner, params, key_rollout)
 
     done = learner.updates / config.num_updates
     rate = config.learning_rate + done * (config.final_learning_rate - config.learning_rate)
-    loss = partial(_loss, network, config, (1.0 - done) * config.entropy_weight)
+    loss = partial(_loss, network, config, learner.moments, (1.0 - done) * config.entropy_weight)
 
     def minibatch(carry: tuple[Any, Any], part: Batch) -> tuple[tuple[Any, Any], dict[str, Array]]:
         weights, optimiser = carry
@@ -191,7 +190,8 @@ def _update(
     learner = Learner(
         params=weights,
         optimiser=optimiser,
-        moments=normalise.update(learner.moments, seen),
+        # Environments are alike: one minibatch of them tells what there is to know.
+        moments=normalise.update(learner.moments, batch.observation[:, :: config.num_minibatches]),
         env_state=env_state,
         observation=observation,
         key=key,
@@ -213,27 +213,25 @@ def _parts(leaf: Array, number: int, axis: int) -> Array:
 
 def _rollout(
     env: EdgeInferenceEnv, config: PPOConfig, network: Any, learner: Learner, params: EnvParams, key: Array
-) -> tuple[EnvState, Array, Batch, Array, dict[str, Array]]:
-    def act(observation: Array) -> tuple[Array, Array, Array, Array]:
+) -> tuple[EnvState, Array, Batch, dict[str, Array]]:
+    def act(observation: Array) -> tuple[Array, Array]:
         # A minibatch at a time, whose hidden layers stay in the cache: a third of the time on a CPU.
-        scaled = normalise.apply(learner.moments, observation)
-        mask = valid_cuts(observation, env.num_cuts)
-        seen = (_parts(leaf, config.num_minibatches, axis=0) for leaf in (scaled, mask))
-        outputs = jax.lax.map(lambda part: network.apply(learner.params, *part), tuple(seen))
+        parts = _parts(observation, config.num_minibatches, axis=0)
+        outputs = jax.lax.map(partial(_apply, network, learner.moments, learner.params), parts)
         logits, value = (jnp.moveaxis(leaf, 0, 1).reshape(-1, *leaf.shape[2:]) for leaf in outputs)
-        return scaled, mask, logits, value
+        return logits, value
 
     def step(carry: tuple[EnvState, Array], key: Array):
         env_state, observation = carry
         key_action, key_env = jax.random.split(key)
-        scaled, mask, logits, value = act(observation)
+        logits, value = act(observation)
         action = distribution.sample(key_action, logits)
         keys = jax.random.split(key_env, config.num_envs)
         after = jax.vmap(env.step, (0, 0, 0, None))(keys, env_state, action, params)
         next_observation, next_state, reward, terminated, truncated, info = after
         # Without a discount nobody asks what the reached state is worth.
         value_tp1 = jax.lax.cond(
-            config.discount > 0, lambda: act(info["final_observation"])[3], lambda: jnp.zeros_like(value)
+            config.discount > 0, lambda: act(info["final_observation"])[1], lambda: jnp.zeros_like(value)
         )
         # What the closed form expects is a baseline that knows the state, not the cuts.
         expected = jax.nn.logsumexp(log_expected_cost(observation, env.num_cuts), axis=-1)
@@ -253,19 +251,19 @@ def _rollout(
             "server_energy": jnp.mean(info["server_energy_j"] / params.server_budget_j),
             "stable": jnp.mean(info["stable"]),
         }
-        kept = (scaled, mask, action, distribution.log_prob(logits, action), value, regret)
+        kept = (observation, action, distribution.log_prob(logits, action), value, regret)
         future = (taught, value_tp1, terminated[:, None], truncated[:, None])
-        return (next_state, next_observation), (kept, future, observation, metrics)
+        return (next_state, next_observation), (kept, future, metrics)
 
     carry = (learner.env_state, learner.observation)
-    (env_state, observation), (kept, future, seen, metrics) = jax.lax.scan(
+    (env_state, observation), (kept, future, metrics) = jax.lax.scan(
         step, carry, jax.random.split(key, config.num_steps)
     )
-    scaled, mask, action, log_prob, value, regret = kept
+    seen, action, log_prob, value, regret = kept
     taught, value_tp1, terminated, truncated = future
     advantage = gae(taught, value, value_tp1, terminated, truncated, config.discount, config.trace_decay)
-    batch = Batch(scaled, mask, action, log_prob, value, advantage, regret)
-    return env_state, observation, batch, seen, jax.tree.map(jnp.mean, metrics)
+    batch = Batch(seen, action, log_prob, value, advantage, regret)
+    return env_state, observation, batch, jax.tree.map(jnp.mean, metrics)
 
 
 def _regret(
@@ -278,10 +276,15 @@ def _regret(
     return jnp.where(mask, costs - best, 0.0) / jnp.mean(best)
 
 
+def _apply(network: Any, moments: normalise.Moments, weights: Any, observation: Array) -> tuple[Array, Array]:
+    """Logits and values of raw observations; normalised where they are used, cheaper than keeping both."""
+    return network.apply(weights, normalise.apply(moments, observation), valid_cuts(observation, network.num_cuts))
+
+
 def _loss(
-    network: Any, config: PPOConfig, entropy_weight: Array, weights: Any, batch: Batch
+    network: Any, config: PPOConfig, moments: normalise.Moments, entropy_weight: Array, weights: Any, batch: Batch
 ) -> tuple[Array, dict[str, Array]]:
-    logits, value = network.apply(weights, batch.observation, batch.mask)
+    logits, value = _apply(network, moments, weights, batch.observation)
     entropy = jnp.mean(distribution.entropy(logits))
     ratio = jnp.exp(distribution.log_prob(logits, batch.action) - batch.log_prob)
     if config.teacher == "regret":

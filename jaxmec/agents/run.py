@@ -136,10 +136,8 @@ def load_policy(
     network = make_network(config.network, env.num_cuts, config.width)
     observation = jnp.zeros((env.num_users, observation_size(env.num_cuts)), jnp.float32)
     weights = jax.eval_shape(network.init, jax.random.key(0), observation, valid_cuts(observation, env.num_cuts))
-    like = {"params": weights, "moments": normalise.init(observation.shape[-1])}
+    like = {"params": weights, "moments": normalise.init()}
     stored = _read(folder / "policy.msgpack", like)
-    if config.network == "set":
-        stored["moments"] = normalise.for_cuts(stored["moments"], env.num_cuts)
     for (path, wanted), found in zip(jax.tree.leaves_with_path(like), jax.tree.leaves(stored), strict=True):
         if wanted.shape != found.shape:
             raise ValueError(

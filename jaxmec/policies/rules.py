@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmec.features import equal_share_costs, expected_costs
+from jaxmec.features import equal_share_times, expected_costs
 
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
@@ -52,8 +52,7 @@ def greedy(env: EdgeInferenceEnv) -> Policy:
 
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         problem = env.cut_problems(state, params)
-        stages, _ = equal_share_costs(problem)
-        seconds = problem.device_work_s + stages[1] + stages[2]
+        seconds = sum(equal_share_times(problem))
         mask = env.action_mask(state, params)
         return jnp.argmin(jnp.where(mask, seconds, jnp.inf), axis=-1).astype(jnp.int32)
 

@@ -47,23 +47,25 @@ def test_masked_categorical_by_hand():
     assert shares[3] == 0
 
 
-def test_running_moments_are_those_of_all_rows():
-    rows = np.random.default_rng(0).normal(3.0, 2.0, (60, 5))
-    moments = normalise.init(5)
+def test_running_moments_are_those_of_all_users_and_of_the_cuts_that_exist():
+    rng = np.random.default_rng(0)
+    users, cuts = rng.normal(3.0, 2.0, (60, 4, 7)), rng.normal(-1.0, 0.5, (60, 4, 5, 7))
+    cuts[..., 0] = rng.random((60, 4, 5)) < 0.7
+    cuts[..., 3] = 2.5  # never varies
+    rows = np.concatenate([users, cuts.reshape(60, 4, 35)], axis=-1)
+    moments = normalise.init()
     for part in np.split(rows, [7, 30]):
-        moments = normalise.update(moments, jnp.asarray(part))
-    np.testing.assert_allclose(moments.mean, rows.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(moments.variance, rows.var(0), rtol=1e-4)
-    scaled = normalise.apply(moments, jnp.asarray(rows))
-    np.testing.assert_allclose(np.asarray(scaled).std(0), 1.0, rtol=1e-3)
-
-
-def test_moments_for_more_cuts_are_those_of_all_cuts_together():
-    rows = np.random.default_rng(0).normal(size=(500, 7 + 3 * 7)).astype(np.float32) + np.arange(28)
-    moments = normalise.for_cuts(normalise.update(normalise.init(28), jnp.asarray(rows)), 5)
-    together = rows[:, 7:].reshape(-1, 7)
-    np.testing.assert_allclose(moments.mean, [*rows[:, :7].mean(0), *np.tile(together.mean(0), 5)], rtol=1e-5)
-    np.testing.assert_allclose(moments.variance, [*rows[:, :7].var(0), *np.tile(together.var(0), 5)], rtol=1e-4)
+        moments = normalise.update(moments, jnp.asarray(part, jnp.float32))
+    users, existing = users.reshape(-1, 7), cuts[cuts[..., 0] == 1]
+    np.testing.assert_allclose(moments.mean, [*users.mean(0), *existing.mean(0)], rtol=1e-4)
+    np.testing.assert_allclose(moments.variance, [*users.var(0), *existing.var(0)], rtol=1e-3, atol=1e-9)
+    rows[..., 7 + 3 :: 7] = 9.0  # what never varied tells nothing, and any number of cuts is served
+    scaled = np.asarray(normalise.apply(moments, jnp.asarray(rows[..., :-7], jnp.float32)))
+    np.testing.assert_allclose(scaled[..., :7].reshape(-1, 7).std(0), 1.0, rtol=1e-3)
+    assert (scaled[..., 7 + 3 :: 7] == 0).all()
+    np.testing.assert_allclose(
+        scaled[..., 7 + 1], (cuts[..., 0, 1] - existing[:, 1].mean()) / existing[:, 1].std(), atol=1e-3
+    )
 
 
 def test_set_network_is_equivariant_and_serves_any_number_of_users():
