@@ -155,8 +155,8 @@ def _expected_costs(problem: SlotProblem, action_mask: Array) -> tuple[Stages, A
     uplink_price = delay_price + requests * problem.energy_price * problem.tx_power_w
     equal_share = jnp.full_like(problem.snr, 1.0 / problem.snr.shape[0])
     band_s = problem.uplink_bits / (uplink_rate(equal_share, problem.snr, problem.bandwidth_hz) / equal_share)
-    band = _Budget.shared_by(uplink_price, band_s, rate_hz, jnp.ones_like(rate_hz))
-    server = _Budget.shared_by(delay_price, problem.server_work_s, rate_hz, _thrifty(delay_price, server_energy))
+    band = _Budget.of(uplink_price, band_s, rate_hz, jnp.ones_like(rate_hz))
+    server = _Budget.of(delay_price, problem.server_work_s, rate_hz, _thrifty(delay_price, server_energy))
 
     thrifty = _thrifty(delay_price, device_energy)
     speed = jnp.minimum(thrifty + _headroom(thrifty, rate_hz * problem.device_work_s), 1.0)
@@ -174,49 +174,46 @@ def _expected_costs(problem: SlotProblem, action_mask: Array) -> tuple[Stages, A
         own += server_energy * problem.server_work_s * server_share**2
         return (device_s, uplink_s, server_s), own + band_root**2 * band_share + server_root**2 * server_share
 
-    roots = band.guess(), server.guess()
-    _, cost = at(*roots)
+    first = band.guess(), server.guess()
+    _, cost = at(*first)
     best = jnp.min(jnp.where(action_mask, cost, jnp.inf), axis=1, keepdims=True)
     chosen = action_mask & (cost == best)
-    return at(
-        *(
-            jnp.sqrt(root * budget.clearing(root, chosen))
-            for root, budget in zip(roots, (band, server), strict=True)
-        )
-    )
+    return at(band.halfway(first[0], chosen), server.halfway(first[1], chosen))
 
 
 class _Budget(NamedTuple):
-    """Band or server. Rents per share are given by their square roots, [1, 1, ...]."""
+    """Band or server, and what users ask for of it. Rents per share are told by their square roots [1, 1, ...]."""
 
     root: Array  # [N, K, ...] of price times work
     load: Array  # [N, K, ...] arrival rate times work: the share below which the stage cannot keep up
     most: Array  # [N, 1, ...] the largest share that is worth its energy
 
     @classmethod
-    def shared_by(cls, price: Array, work_s: Array, rate_hz: Array, most: Array) -> _Budget:
+    def of(cls, price: Array, work_s: Array, rate_hz: Array, most: Array) -> _Budget:
+        """A budget of works [N, K, ...] with the price of a second of each, [N, 1, ...]."""
         return cls(jnp.sqrt(price * work_s), rate_hz * work_s, most)
 
     def share(self, rent_root: Array) -> Array:
         """What users ask for: [N, K, ...]."""
         return jnp.clip(self._without_waiting(rent_root) + self._headroom(rent_root), _SMALLEST_SHARE, 1.0)
 
-    def clearing(self, rent_root: Array, chosen: Array | bool, part: float = 1.0) -> Array:
-        """The rent at which the chosen cuts [N, K, ...] of this part of the users fill the budget.
+    def guess(self) -> Array:
+        """The rent if `_OFFLOADING` of the users sent their raw input, before anyone has chosen."""
+        first = _Budget(self.root[:, :1], self.load[:, :1], self.most)
+        without = jnp.maximum(_OFFLOADING * jnp.sum(first.root, axis=0, keepdims=True), _CHEAPEST)
+        return first._clearing(without, True, _OFFLOADING)
 
-        Headroom is what they ask for at the rent that is given.
-        """
+    def halfway(self, rent_root: Array, chosen: Array) -> Array:
+        """From a rent to the one at which the chosen cuts bool[N, K, ...] fill the budget, in the logarithm."""
+        return jnp.sqrt(rent_root * self._clearing(rent_root, chosen, 1.0))
+
+    def _clearing(self, rent_root: Array, chosen: Array | bool, part: float) -> Array:
+        """The rent at which the chosen cuts of part of the users fill the budget, with headroom as at a rent."""
         root, headroom = (
             part * jnp.sum(jnp.max(jnp.where(chosen, x, 0.0), axis=1, keepdims=True), axis=0, keepdims=True)
             for x in (self.root, self._headroom(rent_root))
         )
         return jnp.maximum(root / jnp.maximum(1.0 - headroom, _LEAST_FREE), _CHEAPEST)
-
-    def guess(self) -> Array:
-        """The rent if so many users sent their raw input as are expected to."""
-        first = _Budget(self.root[:, :1], self.load[:, :1], self.most)
-        without = jnp.maximum(_OFFLOADING * jnp.sum(first.root, axis=0, keepdims=True), _CHEAPEST)
-        return first.clearing(without, True, _OFFLOADING)
 
     def _without_waiting(self, rent_root: Array) -> Array:
         return jnp.minimum(self.root * (1.0 / rent_root), self.most)
