@@ -104,23 +104,25 @@ def quality_against_time(report: Report, colours: Mapping[str, tuple]) -> plt.Fi
     """Certified gap of every policy's cuts against the time of a decision; the best lie at the lower left."""
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
+        labels: dict[tuple[float, float], str] = {}
         for row in same_state_rows(report):
-            name, time_us, gap = (
-                str(row["policy"]),
-                float(row["decision_us"]),
-                100 * float(row["certified_gap_mean"]),
-            )
-            axis.plot(time_us, gap, "o", ms=6, color=colours[name])
+            name = str(row["policy"])
+            point = float(row["decision_us"]), 100 * float(row["certified_gap_mean"])
+            axis.plot(*point, "o", ms=6, color=colours[name])
+            # Policies that lie on one another share a label.
+            place = next((other for other in labels if np.allclose(other, point, rtol=0.1)), point)
+            labels[place] = f"{labels[place]}, {name}" if place in labels else name
+        for place, label in labels.items():
             axis.annotate(
-                name,
-                (time_us, gap),
+                label,
+                place,
                 xytext=(2, 4),
                 textcoords="offset points",
-                rotation=50,  # neighbours are as close as the best two searches
+                rotation=50,  # neighbours are close
                 fontsize=8,
             )
         axis.set(xscale="log", yscale="log", xlabel="time per slot [µs]", ylabel="mean certified gap [%]")
-        axis.margins(x=0.1, y=0.25)
+        axis.margins(x=0.15, y=0.25)
     return figure
 
 
