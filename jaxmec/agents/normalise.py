@@ -31,8 +31,8 @@ def init() -> Moments:
 def update(moments: Moments, batch: Array) -> Moments:
     """Add observations [..., N, F]. Source: Chan, Golub and LeVeque, The American Statistician 37 (1983)."""
     users, cuts = unpack(batch, _num_cuts(batch))
-    cuts = cuts.reshape(-1, len(CUT_FEATURES))
-    parts = [_moments(users.reshape(-1, len(USER_FEATURES)), jnp.ones(())), _moments(cuts, cuts[:, :1])]
+    users, cuts = users.reshape(-1, len(USER_FEATURES)), cuts.reshape(-1, len(CUT_FEATURES))
+    parts = _moments(users, jnp.ones_like(users[:, :1])), _moments(cuts, cuts[:, :1])
     number, mean, variance = (jnp.concatenate(leaves) for leaves in zip(*parts, strict=True))
     total = moments.count + number
     difference = mean - moments.mean
@@ -49,6 +49,7 @@ def apply(moments: Moments, batch: Array) -> Array:
     varied = moments.variance > _STILL
     scale = jnp.where(varied, 1.0 / jnp.sqrt(jnp.where(varied, moments.variance, 1.0)), 0.0)
     mean, scale = (jnp.concatenate([x[:users], jnp.tile(x[users:], copies)]) for x in (moments.mean, scale))
+    mean, scale = (jnp.broadcast_to(x, batch.shape) for x in (mean, scale))
     return jnp.clip((batch - mean) * scale, -10.0, 10.0)
 
 
@@ -57,8 +58,8 @@ def _num_cuts(batch: Array) -> int:
 
 
 def _moments(rows: Array, weight: Array) -> tuple[Array, Array, Array]:
-    """Number, mean and variance of rows [R, F] with weights [R, 1] or []."""
-    number = jnp.sum(jnp.broadcast_to(weight, (rows.shape[0], 1)))
-    mean = jnp.sum(weight * rows, axis=0) / number
+    """Number, mean and variance of every column of rows [R, F] with weights [R, 1]; each [F]."""
+    number = jnp.sum(weight)
+    mean = jnp.sum(weight * rows, axis=0, keepdims=True) / number
     variance = jnp.sum(weight * (rows - mean) ** 2, axis=0) / number
-    return jnp.full(rows.shape[1], number), mean, variance
+    return jnp.full(rows.shape[1], number), mean[0], variance
