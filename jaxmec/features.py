@@ -226,7 +226,7 @@ def _headroom(share: Array, load: Array) -> Array:
     """What a stage's share should be larger for the waiting in front of it.
 
     With r the share without waiting and l the load, the best share is r + l / 2 + O(l²) at light loads and
-    l + r / √2 + O(1 / l) at heavy ones; this has both limits.
+    l + r / √2 + O(1 / l) at heavy ones; this has the first limit, and the second with 0.7 for 1 / √2.
     """
     return load * (load + 0.3 * share) / (load + 0.6 * share + _TINY)
 
