@@ -25,8 +25,8 @@ from rich import box
 from rich.table import Table
 
 import jaxmec
-from jaxmec.agents import PPOConfig, normalise, ppo
-from jaxmec.agents.networks import make_network, valid_cuts
+from jaxmec.agents import PPOConfig, ppo
+from jaxmec.agents.networks import forward, make_network
 from jaxmec.agents.policy import learned
 from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
 from jaxmec.evaluation import EvaluationConfig, evaluate_policies, objectives_at, terminal, write_csv
@@ -90,8 +90,7 @@ def _imitate(env: EdgeInferenceEnv, config: PPOConfig, learner: ppo.Learner, par
     optimiser = optax.adam(config.learning_rate)
 
     def loss(weights: Any, observation: Array, cuts: Array) -> Array:
-        scaled = normalise.apply(learner.moments, observation)
-        logits, _ = network.apply(weights, scaled, valid_cuts(observation, env.num_cuts))
+        logits, _ = forward(network, learner.moments, weights, observation)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, cuts))
 
     def update(carry: tuple, key: Array) -> tuple[tuple, None]:

@@ -15,9 +15,9 @@ from jax import Array
 
 import jaxmec
 from benchmarks.common import Row, Settings, timed, without_final_observation
-from jaxmec.agents import PPOConfig, normalise, ppo
+from jaxmec.agents import PPOConfig, ppo
 from jaxmec.agents.advantage import gae
-from jaxmec.agents.networks import make_network, valid_cuts
+from jaxmec.agents.networks import forward, make_network
 from jaxmec.allocation import allocate
 
 _ENVS = 4096
@@ -43,19 +43,17 @@ def _parts(settings: Settings) -> Iterator[Row]:
     cuts = jnp.zeros((_ENVS, env.num_users), jnp.int32)
     problem = jax.jit(jax.vmap(env.slot_problem, (0, 0, None)))(learner.env_state, cuts, params)
 
-    def forward(weights: Any, observation: Array) -> Any:
-        scaled = normalise.apply(learner.moments, observation)
-        return network.apply(weights, scaled, valid_cuts(observation, env.num_cuts))
+    run = partial(forward, network, learner.moments)
 
     def minibatches(observation: Array) -> Array:
         return observation.reshape(config.num_minibatches, size, *observation.shape[1:])
 
     def act(weights: Any, observation: Array) -> Any:
-        return jax.lax.map(partial(forward, weights), minibatches(observation))
+        return jax.lax.map(partial(run, weights), minibatches(observation))
 
     def gradients(weights: Any, observation: Array) -> Any:
         def loss(weights: Any, part: Array) -> Array:
-            logits, value = forward(weights, part)
+            logits, value = run(weights, part)
             return jnp.mean(jax.nn.logsumexp(logits, axis=-1)) + jnp.mean(value**2)
 
         parts = minibatches(observation)

@@ -8,12 +8,13 @@ this field commonly do, and is bound to one shape.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmec.agents import normalise
 from jaxmec.features import unpack
 
 MASKED = -1e9  # logit of a cut that does not exist
@@ -73,6 +74,14 @@ class MlpActorCritic(nn.Module):
 def valid_cuts(observation: Array, num_cuts: int) -> Array:
     """bool[..., N, K]: the mask that an observation carries."""
     return unpack(observation, num_cuts)[1][..., 0] > 0.5
+
+
+def forward(network: Any, moments: normalise.Moments, weights: Any, observation: Array) -> tuple[Array, Array]:
+    """Logits [..., N, K] and values [..., N] of raw observations [..., N, F].
+
+    They are normalised where they are used, which is cheaper than to keep both.
+    """
+    return network.apply(weights, normalise.apply(moments, observation), valid_cuts(observation, network.num_cuts))
 
 
 def make_network(kind: Literal["set", "mlp"], num_cuts: int, width: int) -> nn.Module:

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax import Array
 
 from jaxmec.agents import distribution, normalise
-from jaxmec.agents.networks import valid_cuts
+from jaxmec.agents.networks import forward
 from jaxmec.allocation import allocate
 from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
 
@@ -32,8 +32,7 @@ def learned(
 
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         observation = env.observe(state, params)
-        mask = valid_cuts(observation, env.num_cuts)
-        logits, _ = network.apply(weights, normalise.apply(moments, observation), mask)
+        logits, _ = forward(network, moments, weights, observation)
         likely = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         if candidates == 1:
             return likely

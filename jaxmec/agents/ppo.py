@@ -19,7 +19,7 @@ from jax import Array
 
 from jaxmec.agents import distribution, normalise
 from jaxmec.agents.advantage import gae
-from jaxmec.agents.networks import make_network, valid_cuts
+from jaxmec.agents.networks import forward, make_network, valid_cuts
 from jaxmec.allocation import SolverConfig, cut_costs
 from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
 from jaxmec.features import log_expected_cost
@@ -217,7 +217,7 @@ def _rollout(
     def act(observation: Array) -> tuple[Array, Array]:
         # A minibatch at a time, whose hidden layers stay in the cache: a third of the time on a CPU.
         parts = _parts(observation, config.num_minibatches, axis=0)
-        outputs = jax.lax.map(partial(_apply, network, learner.moments, learner.params), parts)
+        outputs = jax.lax.map(partial(forward, network, learner.moments, learner.params), parts)
         logits, value = (jnp.moveaxis(leaf, 0, 1).reshape(-1, *leaf.shape[2:]) for leaf in outputs)
         return logits, value
 
@@ -276,15 +276,10 @@ def _regret(
     return jnp.where(mask, costs - best, 0.0) / jnp.mean(best)
 
 
-def _apply(network: Any, moments: normalise.Moments, weights: Any, observation: Array) -> tuple[Array, Array]:
-    """Logits and values of raw observations; normalised where they are used, cheaper than keeping both."""
-    return network.apply(weights, normalise.apply(moments, observation), valid_cuts(observation, network.num_cuts))
-
-
 def _loss(
     network: Any, config: PPOConfig, moments: normalise.Moments, entropy_weight: Array, weights: Any, batch: Batch
 ) -> tuple[Array, dict[str, Array]]:
-    logits, value = _apply(network, moments, weights, batch.observation)
+    logits, value = forward(network, moments, weights, batch.observation)
     entropy = jnp.mean(distribution.entropy(logits))
     ratio = jnp.exp(distribution.log_prob(logits, batch.action) - batch.log_prob)
     if config.teacher == "regret":
