@@ -39,7 +39,7 @@ IMITATED_UPDATES, IMITATED_PARTS = 10, 16
 
 @dataclasses.dataclass(frozen=True)
 class _Overwriting(EdgeInferenceEnv):
-    """The environment with some features of every cut overwritten by a constant."""
+    """The environment with some features overwritten by a constant."""
 
     overwritten: tuple[str, ...] = ()
     constant: float = 0.0
@@ -47,11 +47,8 @@ class _Overwriting(EdgeInferenceEnv):
     def observe(self, state: EnvState, params: EnvParams) -> Array:
         """As the environment's own, without what is overwritten."""
         observation = super().observe(state, params)
-        columns = [
-            len(USER_FEATURES) + cut * len(CUT_FEATURES) + CUT_FEATURES.index(name)
-            for cut in range(self.num_cuts)
-            for name in self.overwritten
-        ]
+        names = USER_FEATURES + self.num_cuts * CUT_FEATURES
+        columns = [column for column, name in enumerate(names) if name in self.overwritten]
         return observation.at[:, np.array(columns)].set(self.constant)
 
 

@@ -167,19 +167,14 @@ class EdgeInferenceEnv:
 
     def slot_problem(self, state: EnvState, action: Array, params: EnvParams) -> SlotProblem:
         """The slot problem of the given valid cuts int32[N]: every leaf of a user is [N]."""
-        problem = self.cut_problems(state, params)
-
-        def chosen(work: Array) -> Array:
-            return jnp.take_along_axis(work, action[:, None], axis=-1)[:, 0]
-
-        return problem.replace(
-            device_work_s=chosen(problem.device_work_s),
-            uplink_bits=chosen(problem.uplink_bits),
-            server_work_s=chosen(problem.server_work_s),
-        )
+        return self._problem(state, params, (action,))
 
     def cut_problems(self, state: EnvState, params: EnvParams) -> SlotProblem:
         """The slot problem of every cut at once: the three work leaves are [N, K], the others as ever."""
+        return self._problem(state, params, ())
+
+    def _problem(self, state: EnvState, params: EnvParams, cut: tuple[Array, ...]) -> SlotProblem:
+        """The slot problem of one cut per user, or of every cut where there is none."""
         prices = lyapunov.slot_prices(
             params.tradeoff,
             params.delay_weight,
@@ -190,9 +185,9 @@ class EdgeInferenceEnv:
         )
         gain = state.mean_gain * channel.fading_gain(state.fading, self.num_users, params.channel)
         return SlotProblem(
-            device_work_s=params.device_work_s[state.network, state.device],
-            uplink_bits=params.uplink_bits[state.network],
-            server_work_s=params.server_work_s[state.network],
+            device_work_s=params.device_work_s[state.network, state.device, *cut],
+            uplink_bits=params.uplink_bits[state.network, *cut],
+            server_work_s=params.server_work_s[state.network, *cut],
             arrival_rate_hz=workload.rate_hz(self.arrivals, state.workload, state.slot, params.workload),
             device_power_w=params.device_power_w[state.device],
             tx_power_w=params.tx_power_w,
@@ -245,6 +240,8 @@ class EdgeInferenceEnv:
         )
 
     def _nearest_valid_cut(self, state: EnvState, action: Array, params: EnvParams) -> Array:
-        distance = jnp.abs(jnp.arange(self.num_cuts)[None, :] - action[:, None])
-        valid = self.action_mask(state, params)
-        return jnp.argmin(jnp.where(valid, distance, jnp.iinfo(jnp.int32).max), axis=-1).astype(action.dtype)
+        cuts = jnp.arange(self.num_cuts)
+        steps = jnp.abs(cuts[None, :] - cuts[:, None])
+        distance = jnp.where(params.valid_cut[:, None, :], steps[None], self.num_cuts)
+        nearest = jnp.argmin(distance, axis=-1)  # [M, K] of every network and action, once for a whole batch
+        return nearest[state.network, jnp.clip(action, 0, self.num_cuts - 1)].astype(action.dtype)

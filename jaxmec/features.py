@@ -32,13 +32,13 @@ USER_FEATURES = (
     "price of server energy over price of delay",
     "price of delay",
     "number of users",
+    "expected cost",  # of the best cut, in seconds
 )
 CUT_FEATURES = (
     "valid",  # 1 or 0; the only one that is no logarithm
     "device seconds",
     "uplink seconds",
     "server seconds",
-    "expected cost",
     "expected cost over the best cut's",
     "expected regret",  # 1 - best cost / cost on a scale of a few per cent; in [0, 1], no logarithm
 )
@@ -71,12 +71,12 @@ def _observe(cut_problems: SlotProblem, action_mask: Array) -> Array:
     problem = _aligned(cut_problems)
     stages, cost = _expected_costs(problem, action_mask)
     best = jnp.min(jnp.where(action_mask, cost, jnp.inf), axis=1, keepdims=True)
+    regret = jnp.maximum(cost - best, 0.0)  # of cuts that exist
     per_cut = (
         action_mask.astype(cost.dtype),
         *(jnp.log10(stage + _SMALLEST_S) for stage in stages),
-        jnp.log10(cost / problem.delay_price + _SMALLEST_S),
         jnp.log10(jnp.maximum(cost / best, 1.0)),
-        (cost - best) / (cost - best + _FINE * best),
+        regret / (regret + _FINE * best),
     )
 
     num_users, num_cuts = action_mask.shape[:2]
@@ -89,6 +89,7 @@ def _observe(cut_problems: SlotProblem, action_mask: Array) -> Array:
         _log_price(joules_per_second * problem.server_energy_price * problem.server_power_w),
         jnp.log10(problem.delay_price),
         jnp.full_like(problem.snr, math.log10(num_users)),
+        jnp.log10(best / problem.delay_price + _SMALLEST_S),
     )
     flat = jnp.stack(per_cut, axis=2).reshape(num_users, num_cuts * len(CUT_FEATURES), *cost.shape[2:])
     return jnp.concatenate([*per_user, flat], axis=1).astype(jnp.float32)
@@ -104,12 +105,10 @@ def unpack(observation: Array, num_cuts: int) -> tuple[Array, Array]:
     return observation[..., :split], cuts.reshape(*cuts.shape[:-1], num_cuts, len(CUT_FEATURES))
 
 
-def log_expected_cost(observation: Array, num_cuts: int) -> Array:
+def log_expected_cost(observation: Array) -> Array:
     """Natural logarithm of what every user expects of its best cut: [..., N] from observations [..., N, F]."""
-    users, cuts = unpack(observation, num_cuts)
-    seconds = cuts[..., CUT_FEATURES.index("expected cost")]
-    least = jnp.min(jnp.where(cuts[..., 0] > 0.5, seconds, jnp.inf), axis=-1)
-    return math.log(10.0) * (least + users[..., USER_FEATURES.index("price of delay")])
+    seconds, price = (observation[..., USER_FEATURES.index(name)] for name in ("expected cost", "price of delay"))
+    return math.log(10.0) * (seconds + price)
 
 
 def observation_size(num_cuts: int) -> int:

@@ -27,7 +27,12 @@ def test_rows_unpack_into_what_the_problem_holds(system):
     np.testing.assert_allclose(users[:, 0], np.log10(problem.arrival_rate_hz + 1e-4), rtol=1e-5)
     np.testing.assert_allclose(users[:, 1], np.log10(problem.snr), rtol=1e-5)
     np.testing.assert_allclose(users[:, 6], 1.0, rtol=1e-6)  # ten users
-    assert cuts.shape == (10, env.num_cuts, 7)
+    mask = np.asarray(env.action_mask(state, params))
+    _, cost = expected_costs(problem, mask)
+    dearer = np.where(mask, cost, np.inf) / np.where(mask, cost, np.inf).min(axis=-1, keepdims=True)
+    np.testing.assert_array_equal(cuts[..., 0], mask)
+    np.testing.assert_allclose(cuts[..., 4][mask], np.log10(dearer[mask]), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(cuts[..., 5][mask], 1 - 0.03 / (dearer[mask] - 0.97), rtol=1e-3, atol=1e-4)
 
 
 def test_what_users_expect_can_be_read_from_the_observation(system):
@@ -35,7 +40,7 @@ def test_what_users_expect_can_be_read_from_the_observation(system):
     mask = np.asarray(env.action_mask(state, params))
     _, cost = expected_costs(env.cut_problems(state, params), env.action_mask(state, params))
     least = np.where(mask, cost, np.inf).min(axis=-1)
-    log_cost = log_expected_cost(env.observe(state, params), env.num_cuts)
+    log_cost = log_expected_cost(env.observe(state, params))
     np.testing.assert_allclose(log_cost, np.log(least), atol=2e-3)
 
 

@@ -234,7 +234,7 @@ def _rollout(
             config.discount > 0, lambda: act(info["final_observation"])[1], lambda: jnp.zeros_like(value)
         )
         # What the closed form expects is a baseline that knows the state, not the cuts.
-        expected = jax.nn.logsumexp(log_expected_cost(observation, env.num_cuts), axis=-1)
+        expected = jax.nn.logsumexp(log_expected_cost(observation), axis=-1)
         reward_t = reward if config.teacher == "environment" else expected - jnp.log(info["objective"])
         taught = jnp.broadcast_to(reward_t[:, None], value.shape)
         regret = jnp.zeros((*value.shape, 0))
