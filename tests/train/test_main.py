@@ -149,6 +149,7 @@ def test_a_folder_holds_the_run_and_a_policy(tmp_path):
     larger, larger_params = jaxmec.make("coinfer10")
     _, state = larger.reset(jax.random.key(1), larger_params)
     assert load_policy(tmp_path, larger)(jax.random.key(2), state, larger_params).shape == (10,)
+    params = params.replace(bandwidth_hz=params.bandwidth_hz / 4)  # where cuts differ widely
     _, states = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(3), 64), params)
 
     def objectives(candidates):
@@ -161,7 +162,7 @@ def test_a_folder_holds_the_run_and_a_policy(tmp_path):
 
     single, several = objectives(1), objectives(8)
     assert (several <= single * (1 + 1e-5)).all()  # the most probable cuts are among the candidates
-    assert several.mean() < 0.95 * single.mean()  # and an untrained policy's are far from the best
+    assert several.mean() < 0.9 * single.mean()  # and an untrained policy's are far from the best
     with pytest.raises(ValueError, match="candidates: got 0; allowed is at least 1"):
         load_policy(tmp_path, env, 0)
 
