@@ -94,6 +94,15 @@ def table(rows: list[Row]) -> Table:
     return shown
 
 
+def comparison(row: Row, rows: list[Row]) -> str:
+    """How many times `allocate` a solver takes, where both were measured."""
+    ours = [r for r in rows if (r.section, r.users, r.dtype) == ("allocate", row.users, "float32")]
+    if row.section != "clarabel" or not ours:
+        return ""
+    times = ", ".join(f"{row.microseconds / r.microseconds:,.0f} (batch {r.batch})" for r in ours)
+    return f"; times allocate: {times}"
+
+
 def figure(rows: list[Row], path: Path) -> None:
     """Time per problem over the batch, one line per number of users, Clarabel's as dashes."""
     fig, axes = plt.subplots(figsize=(6.0, 4.0), layout="constrained")
@@ -132,6 +141,7 @@ def main(flags: Flags) -> None:
                 console.log(
                     f"{row.what}, N {row.users}, batch {row.batch}, {row.dtype}: {row.microseconds:.2f} µs"
                 )
+    rows = [dataclasses.replace(row, note=row.note + comparison(row, rows)) for row in rows]
     console.print(table(rows))
     with (flags.out / "benchmark.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Row)])

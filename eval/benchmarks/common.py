@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 
 import jaxmec
 from jaxmec.allocation import SlotProblem, objective
+from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,20 +60,26 @@ def timed(function: Callable, arguments: tuple, settings: Settings) -> tuple[Any
     return result, fastest, compile_s
 
 
-def scenario_problems(name: str, seed: int, batch: int, num_users: int | None = None) -> SlotProblem:
-    """Slot problems [batch] of a scenario's first slots with random valid cuts and queues, float32."""
-    env, params = jaxmec.make(name) if num_users is None else jaxmec.make(name, num_users=num_users)
+def scenario_states(env: EdgeInferenceEnv, params: EnvParams, seed: int, batch: int) -> tuple[EnvState, jax.Array]:
+    """States [batch] of first slots with random queues, and random cuts [batch, N] that exist."""
     keys = jax.random.split(jax.random.key(seed), 4)
+    _, states = jax.vmap(env.reset, (0, None))(jax.random.split(keys[0], batch), params)
+    states = states.replace(
+        device_queue=5.0 * jax.random.exponential(keys[1], (batch, env.num_users)),
+        server_queue=5.0 * jax.random.exponential(keys[2], (batch,)),
+    )
+    mask = jax.vmap(env.action_mask, (0, None))(states, params)
+    cuts = jax.random.categorical(keys[3], jnp.where(mask, 0.0, -jnp.inf)).astype(jnp.int32)
+    return states, cuts
+
+
+def scenario_problems(name: str, seed: int, batch: int, num_users: int | None = None) -> SlotProblem:
+    """The slot problems [batch] of `scenario_states`, float32."""
+    env, params = jaxmec.make(name) if num_users is None else jaxmec.make(name, num_users=num_users)
 
     @jax.jit
     def draw() -> SlotProblem:
-        _, states = jax.vmap(env.reset, (0, None))(jax.random.split(keys[0], batch), params)
-        states = states.replace(
-            device_queue=5.0 * jax.random.exponential(keys[1], (batch, env.num_users)),
-            server_queue=5.0 * jax.random.exponential(keys[2], (batch,)),
-        )
-        mask = jax.vmap(env.action_mask, (0, None))(states, params)
-        cuts = jax.random.categorical(keys[3], jnp.where(mask, 0.0, -jnp.inf)).astype(jnp.int32)
+        states, cuts = scenario_states(env, params, seed, batch)
         return jax.vmap(env.slot_problem, (0, 0, None))(states, cuts, params)
 
     return as_dtype(draw(), np.float32)

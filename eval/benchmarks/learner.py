@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +15,7 @@ import optax
 from jax import Array
 
 import jaxmec
-from benchmarks.common import Row, Settings, timed, without_final_observation
+from benchmarks.common import Row, Settings, scenario_states, timed, without_final_observation
 from jaxmec.agents import PPOConfig, ppo
 from jaxmec.agents.advantage import gae
 from jaxmec.agents.networks import forward, make_network
@@ -27,10 +28,30 @@ _UPDATES = 5
 
 def learner_section(settings: Settings) -> Iterator[Row]:
     """Parts of an update of the default recipe on coinfer10; time and memory against size; CartPole."""
-    yield from _parts(settings)
+    parts = list(_parts(settings))
+    yield from parts
     for users, envs in _SCALES:
-        yield _update("coinfer50" if users > 10 else "coinfer10", users, envs)
+        update = _update("coinfer50" if users > 10 else "coinfer10", users, envs)
+        yield update
+        if (users, envs) == (parts[0].users, _ENVS):
+            yield from _remainders({row.what: row.microseconds for row in parts}, update)
     yield _cartpole()
+
+
+def _remainders(parts: dict[str, float], update: Row) -> Iterator[Row]:
+    """What the parts leave of an update, in which forward runs once to act and once with the gradient."""
+    own = update.microseconds - parts["env.step"]
+    ratio = f"{own / parts['exact layer']:.1f} times the exact layer"
+    for what, microseconds, note in (
+        ("backward", parts["forward and backward"] - parts["forward"], ""),
+        ("the learner's own: all but env.step", own, ratio),
+        (
+            "rest of it: all but forward, forward and backward",
+            own - parts["forward"] - parts["forward and backward"],
+            "",
+        ),
+    ):
+        yield dataclasses.replace(update, what=what, microseconds=microseconds, compile_s=float("nan"), note=note)
 
 
 def _parts(settings: Settings) -> Iterator[Row]:
@@ -40,8 +61,8 @@ def _parts(settings: Settings) -> Iterator[Row]:
     network = make_network(config.network, env.num_cuts, config.width)
     size = _ENVS // config.num_minibatches
     keys = jax.random.split(jax.random.key(1), _ENVS)
-    cuts = jnp.zeros((_ENVS, env.num_users), jnp.int32)
-    problem = jax.jit(jax.vmap(env.slot_problem, (0, 0, None)))(learner.env_state, cuts, params)
+    states, cuts = jax.jit(lambda: scenario_states(env, params, 0, _ENVS))()
+    problem = jax.jit(jax.vmap(env.slot_problem, (0, 0, None)))(states, cuts, params)
 
     run = partial(forward, network, learner.moments)
 
@@ -61,11 +82,11 @@ def _parts(settings: Settings) -> Iterator[Row]:
 
     step = jax.vmap(env.step, (0, 0, 0, None))
     for what, function, arguments in (
-        ("features", jax.vmap(env.observe, (0, None)), (learner.env_state, params)),
+        ("features", jax.vmap(env.observe, (0, None)), (states, params)),
         ("forward", act, (learner.params, learner.observation)),
         ("exact layer", jax.vmap(allocate), (problem,)),
         ("forward and backward", gradients, (learner.params, learner.observation)),
-        ("env.step", partial(without_final_observation, step), (keys, learner.env_state, cuts, params)),
+        ("env.step", partial(without_final_observation, step), (keys, states, cuts, params)),
     ):
         _, seconds, compile_s = timed(function, arguments, settings)
         yield Row("learner", what, env.num_users, _ENVS, "float32", 1e6 * seconds / _ENVS, compile_s=compile_s)

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jaxmec
-from benchmarks.common import Row, Settings, timed, without_final_observation
+from benchmarks.common import Row, Settings, scenario_states, timed, without_final_observation
 from jaxmec.allocation import allocate, lower_bound
 from jaxmec.policies import BASELINES, make_policy
 
@@ -20,32 +19,37 @@ _POLICY_BATCH = 256
 def env_section(settings: Settings) -> Iterator[Row]:
     """`step` beside the allocation of the same slot problems."""
     env, params = jaxmec.make("coinfer10")
+    step = jax.vmap(env.step, (0, 0, 0, None))
     for batch in settings.batches:
-        keys = jax.random.split(jax.random.key(0), batch)
-        _, states = jax.jit(jax.vmap(env.reset, (0, None)))(keys, params)
-        cuts = jnp.zeros((batch, env.num_users), jnp.int32)
+        keys = jax.random.split(jax.random.key(1), batch)
+        states, cuts = jax.jit(lambda b=batch: scenario_states(env, params, 0, b))()
         problem = jax.jit(jax.vmap(env.slot_problem, (0, 0, None)))(states, cuts, params)
-        step = jax.vmap(env.step, (0, 0, 0, None))
+        layer_s = float("nan")
         for what, function, arguments in (
-            ("env.step", partial(without_final_observation, step), (keys, states, cuts, params)),
-            ("env.step, final_observation read", step, (keys, states, cuts, params)),
             ("allocate alone", jax.vmap(allocate), (problem,)),
             ("env.observe alone", jax.vmap(env.observe, (0, None)), (states, params)),
+            ("env.step", partial(without_final_observation, step), (keys, states, cuts, params)),
+            ("env.step, final_observation read", step, (keys, states, cuts, params)),
         ):
             _, seconds, compile_s = timed(function, arguments, settings)
-            yield Row("env", what, env.num_users, batch, "float32", 1e6 * seconds / batch, compile_s=compile_s)
+            layer_s = seconds if what == "allocate alone" else layer_s
+            yield Row(
+                section="env",
+                what=what,
+                users=env.num_users,
+                batch=batch,
+                dtype="float32",
+                microseconds=1e6 * seconds / batch,
+                compile_s=compile_s,
+                note=f"{seconds / layer_s:.2f} times the layer",
+            )
 
 
 def policies_section(settings: Settings) -> Iterator[Row]:
     """Each policy's time per state; `gap_*` is the certified gap of the cuts, over the lower bound."""
     env, params = jaxmec.make("coinfer10")
-    keys = jax.random.split(jax.random.key(0), _POLICY_BATCH)
-    _, states = jax.jit(jax.vmap(env.reset, (0, None)))(keys, params)
-    queue_keys = jax.random.split(jax.random.key(1))
-    states = states.replace(
-        device_queue=5.0 * jax.random.exponential(queue_keys[0], (_POLICY_BATCH, env.num_users)),
-        server_queue=5.0 * jax.random.exponential(queue_keys[1], (_POLICY_BATCH,)),
-    )
+    keys = jax.random.split(jax.random.key(1), _POLICY_BATCH)
+    states, _ = jax.jit(lambda: scenario_states(env, params, 0, _POLICY_BATCH))()
     bounds = jax.jit(
         jax.vmap(lambda s: lower_bound(env.cut_problems(s, params), env.action_mask(s, params)).value)
     )(states)
