@@ -38,9 +38,9 @@ import jaxmec
 from jaxmec.agents import PPOConfig, ppo
 from jaxmec.agents.networks import make_network
 from jaxmec.agents.policy import learned
-from jaxmec.allocation import SlotProblem
 from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
 from jaxmec.evaluation import bounds_at, mean_and_interval, terminal, write_csv
+from jaxmec.lyapunov import SlotPrices
 from jaxmec.policies import Policy, make_policy
 
 ASCENT = (1.0, 4.0, 16.0, 64.0)  # V of the phases of dual ascent, over the scenario's
@@ -91,11 +91,11 @@ class LagrangianEnv(EdgeInferenceEnv):
     constant. The queues go on measuring energy.
     """
 
-    def cut_problems(self, state: EnvState, params: EnvParams) -> SlotProblem:
-        """As the environment's own, at the multipliers' prices."""
+    def slot_prices(self, state: EnvState, params: EnvParams) -> SlotPrices:
+        """As the environment's own, of the multipliers."""
         assert isinstance(state, DualState)
         priced = state.replace(device_queue=state.multiplier, server_queue=state.server_multiplier)
-        return super().cut_problems(priced, params)
+        return super().slot_prices(priced, params)
 
     def _draw_state(self, key: Array, params: EnvParams) -> DualState:
         return ascended(super()._draw_state(key, params))

@@ -175,14 +175,7 @@ class EdgeInferenceEnv:
 
     def _problem(self, state: EnvState, params: EnvParams, cut: tuple[Array, ...]) -> SlotProblem:
         """The slot problem of one cut per user, or of every cut where there is none."""
-        prices = lyapunov.slot_prices(
-            params.tradeoff,
-            params.delay_weight,
-            state.device_queue,
-            self.device_budget_j(state, params),
-            state.server_queue,
-            params.server_budget_j,
-        )
+        prices = self.slot_prices(state, params)
         gain = state.mean_gain * channel.fading_gain(state.fading, self.num_users, params.channel)
         return SlotProblem(
             device_work_s=params.device_work_s[state.network, state.device, *cut],
@@ -199,6 +192,20 @@ class EdgeInferenceEnv:
             server_energy_price=prices.server_energy,
             slot_s=params.slot_s,
             knee=params.knee,
+        )
+
+    def slot_prices(self, state: EnvState, params: EnvParams) -> lyapunov.SlotPrices:
+        """What a second of delay, a joule of a device and a joule of the server cost in this slot.
+
+        Both `slot_problem` and `cut_problems` ask here, so a system that is priced otherwise overrides it.
+        """
+        return lyapunov.slot_prices(
+            params.tradeoff,
+            params.delay_weight,
+            state.device_queue,
+            self.device_budget_j(state, params),
+            state.server_queue,
+            params.server_budget_j,
         )
 
     def action_mask(self, state: EnvState, params: EnvParams) -> Array:
