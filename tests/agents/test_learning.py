@@ -10,6 +10,7 @@ from jaxmec.agents import PPOConfig, distribution, make_train, normalise, ppo
 from jaxmec.agents.advantage import gae
 from jaxmec.agents.networks import make_network, valid_cuts
 from jaxmec.delay import serial_delay
+from jaxmec.features import CUT_FEATURES, USER_FEATURES
 from jaxmec.policies import make_policy
 
 SMALL = PPOConfig(num_envs=32, num_steps=4, num_minibatches=2, total_steps=32 * 4 * 3, width=16)
@@ -49,23 +50,23 @@ def test_masked_categorical_by_hand():
 
 def test_running_moments_are_those_of_all_users_and_of_the_cuts_that_exist():
     rng = np.random.default_rng(0)
-    users, cuts = rng.normal(3.0, 2.0, (60, 4, 7)), rng.normal(-1.0, 0.5, (60, 4, 5, 7))
+    num_user, num_cut = len(USER_FEATURES), len(CUT_FEATURES)
+    users, cuts = rng.normal(3.0, 2.0, (60, 4, num_user)), rng.normal(-1.0, 0.5, (60, 4, 5, num_cut))
     cuts[..., 0] = rng.random((60, 4, 5)) < 0.7
     cuts[..., 3] = 2.5  # never varies
-    rows = np.concatenate([users, cuts.reshape(60, 4, 35)], axis=-1)
+    rows = np.concatenate([users, cuts.reshape(60, 4, 5 * num_cut)], axis=-1)
     moments = normalise.init()
     for part in np.split(rows, [7, 30]):
         moments = normalise.update(moments, jnp.asarray(part, jnp.float32))
-    users, existing = users.reshape(-1, 7), cuts[cuts[..., 0] == 1]
+    users, existing = users.reshape(-1, num_user), cuts[cuts[..., 0] == 1]
     np.testing.assert_allclose(moments.mean, [*users.mean(0), *existing.mean(0)], rtol=1e-4)
     np.testing.assert_allclose(moments.variance, [*users.var(0), *existing.var(0)], rtol=1e-3, atol=1e-9)
-    rows[..., 7 + 3 :: 7] = 9.0  # what never varied tells nothing, and any number of cuts is served
-    scaled = np.asarray(normalise.apply(moments, jnp.asarray(rows[..., :-7], jnp.float32)))
-    np.testing.assert_allclose(scaled[..., :7].reshape(-1, 7).std(0), 1.0, rtol=1e-3)
-    assert (scaled[..., 7 + 3 :: 7] == 0).all()
-    np.testing.assert_allclose(
-        scaled[..., 7 + 1], (cuts[..., 0, 1] - existing[:, 1].mean()) / existing[:, 1].std(), atol=1e-3
-    )
+    rows[..., num_user + 3 :: num_cut] = 9.0  # what never varied tells nothing, and any number of cuts is served
+    scaled = np.asarray(normalise.apply(moments, jnp.asarray(rows[..., :-num_cut], jnp.float32)))
+    np.testing.assert_allclose(scaled[..., :num_user].reshape(-1, num_user).std(0), 1.0, rtol=1e-3)
+    assert (scaled[..., num_user + 3 :: num_cut] == 0).all()
+    expected = (cuts[..., 0, 1] - existing[:, 1].mean()) / existing[:, 1].std()
+    np.testing.assert_allclose(scaled[..., num_user + 1], expected, atol=1e-3)
 
 
 def test_set_network_is_equivariant_and_serves_any_number_of_users():
