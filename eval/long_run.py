@@ -307,8 +307,8 @@ def draw(rows: list[dict[str, float | str]]) -> plt.Figure:
             xlim=reach,
         )
         axis.set_yscale("symlog", linthresh=10, subs=range(2, 10))
-        axis.set_ylim(bottom=min(-1.0, 100 * delay.min() - 2.0))
         axis.set_yticks([*range(-4, 11, 2), 20, 40])
+        axis.set_ylim(bottom=min(-1.0, 100 * delay.min() - 2.0))  # the ticks have widened it
         axis.yaxis.set_major_formatter("{x:g}")
         axis.legend(fontsize=8)
     return figure
