@@ -105,7 +105,7 @@ def comparison(row: Row, rows: list[Row]) -> str:
 
 def figure(rows: list[Row], path: Path) -> None:
     """Time per problem over the batch, one line per number of users, Clarabel's as dashes."""
-    fig, axes = plt.subplots(figsize=(6.0, 4.0), layout="constrained")
+    fig, axes = plt.subplots(figsize=(7.0, 4.0), layout="constrained")
     ours = [row for row in rows if row.section == "allocate" and row.dtype == "float32"]
     for index, users in enumerate(sorted({row.users for row in ours})):
         line = [row for row in ours if row.users == users]
@@ -123,7 +123,7 @@ def figure(rows: list[Row], path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="problems in a batch", ylabel="µs per problem")
     axes.set_title("allocate (solid, float32) and Clarabel's own solve time (dashed)", fontsize=10)
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
-    axes.legend(frameon=False, fontsize=8)
+    fig.legend(frameon=False, fontsize=8, loc="outside right upper")
     fig.savefig(path, dpi=200)
     plt.close(fig)
 

@@ -17,7 +17,7 @@ from jax import Array, lax
 
 _FEWEST = 64  # problems that are worth computing at once
 _CHUNK = 8192  # numbers per array that a CPU holds in its cache, at some sixty arrays
-_FEWEST_IN_CHUNK = 128  # problems, whatever they take: rows of fewer are not worth an operation's start
+_FEWEST_IN_CHUNK = 64  # problems, whatever they take: rows of fewer are not worth an operation's start
 
 
 def batch_last(function: Callable[..., Any], size: int) -> Callable[..., Any]:
