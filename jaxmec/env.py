@@ -250,5 +250,5 @@ class EdgeInferenceEnv:
         cuts = jnp.arange(self.num_cuts)
         steps = jnp.abs(cuts[None, :] - cuts[:, None])
         distance = jnp.where(params.valid_cut[:, None, :], steps[None], self.num_cuts)
-        nearest = jnp.argmin(distance, axis=-1)  # [M, K] of every network and action, once for a whole batch
+        nearest = jnp.argmin(distance, axis=-1)  # [M, K], once for a batch that shares params
         return nearest[state.network, jnp.clip(action, 0, self.num_cuts - 1)].astype(action.dtype)

@@ -1,8 +1,8 @@
 """What a policy sees: one row per user, made of user features and of features of every cut.
 
 The observation is a function of the slot problem of every cut alone, so it holds what the decision depends
-on and nothing else: neither names of networks nor indices of users. Every feature is a base-10 logarithm, so
-that seconds, prices and loads of any magnitude are roughly unit-scaled.
+on and nothing else: neither names of networks nor indices of users. All features but two are base-10
+logarithms, so that seconds, prices and loads of any magnitude are roughly unit-scaled.
 
 Each cut is also priced by a closed form: what a user would expect it to cost, rent of band and server included,
 before anyone has solved the slot problem.
@@ -35,7 +35,7 @@ USER_FEATURES = (
     "expected cost",  # of the best cut, in seconds
 )
 CUT_FEATURES = (
-    "valid",  # 1 or 0; the only one that is no logarithm
+    "valid",  # 1 or 0, no logarithm
     "device seconds",
     "uplink seconds",
     "server seconds",
@@ -71,7 +71,7 @@ def _observe(cut_problems: SlotProblem, action_mask: Array) -> Array:
     problem = _aligned(cut_problems)
     stages, cost = _expected_costs(problem, action_mask)
     best = jnp.min(jnp.where(action_mask, cost, jnp.inf), axis=1, keepdims=True)
-    regret = jnp.maximum(cost - best, 0.0)  # of cuts that exist
+    regret = jnp.maximum(cost - best, 0.0)  # a cut that does not exist may be cheaper than the best
     per_cut = (
         action_mask.astype(cost.dtype),
         *(jnp.log10(stage + _SMALLEST_S) for stage in stages),

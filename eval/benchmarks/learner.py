@@ -22,7 +22,7 @@ from jaxmec.agents.networks import forward, make_network
 from jaxmec.allocation import allocate
 
 _ENVS = 4096
-_SCALES = ((10, 1024), (10, 4096), (10, 16384), (10, 65536), (50, 4096), (200, 1024))  # users, environments
+_SCALES = ((10, 1024), (10, 16384), (10, 65536), (50, 4096), (200, 1024))  # users, environments
 _UPDATES = 5
 
 
@@ -30,11 +30,11 @@ def learner_section(settings: Settings) -> Iterator[Row]:
     """Parts of an update of the default recipe on coinfer10; time and memory against size; CartPole."""
     parts = list(_parts(settings))
     yield from parts
+    update = _update("coinfer10", 10, _ENVS)
+    yield update
+    yield from _remainders({row.what: row.microseconds for row in parts}, update)
     for users, envs in _SCALES:
-        update = _update("coinfer50" if users > 10 else "coinfer10", users, envs)
-        yield update
-        if (users, envs) == (parts[0].users, _ENVS):
-            yield from _remainders({row.what: row.microseconds for row in parts}, update)
+        yield _update("coinfer50" if users > 10 else "coinfer10", users, envs)
     yield _cartpole()
 
 

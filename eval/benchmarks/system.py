@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from functools import partial
 
@@ -24,7 +25,7 @@ def env_section(settings: Settings) -> Iterator[Row]:
         keys = jax.random.split(jax.random.key(1), batch)
         states, cuts = jax.jit(lambda b=batch: scenario_states(env, params, 0, b))()
         problem = jax.jit(jax.vmap(env.slot_problem, (0, 0, None)))(states, cuts, params)
-        layer_s = float("nan")
+        rows = []
         for what, function, arguments in (
             ("allocate alone", jax.vmap(allocate), (problem,)),
             ("env.observe alone", jax.vmap(env.observe, (0, None)), (states, params)),
@@ -32,17 +33,11 @@ def env_section(settings: Settings) -> Iterator[Row]:
             ("env.step, final_observation read", step, (keys, states, cuts, params)),
         ):
             _, seconds, compile_s = timed(function, arguments, settings)
-            layer_s = seconds if what == "allocate alone" else layer_s
-            yield Row(
-                section="env",
-                what=what,
-                users=env.num_users,
-                batch=batch,
-                dtype="float32",
-                microseconds=1e6 * seconds / batch,
-                compile_s=compile_s,
-                note=f"{seconds / layer_s:.2f} times the layer",
-            )
+            microseconds = 1e6 * seconds / batch
+            rows.append(Row("env", what, env.num_users, batch, "float32", microseconds, compile_s=compile_s))
+        for row in rows:
+            times = row.microseconds / rows[0].microseconds
+            yield dataclasses.replace(row, note=f"{times:.2f} times the layer")
 
 
 def policies_section(settings: Settings) -> Iterator[Row]:
