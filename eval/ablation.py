@@ -34,7 +34,7 @@ from jaxmec.features import CUT_FEATURES, USER_FEATURES
 from jaxmec.policies import make_policy
 
 CLOSED_FORM = ("expected cost", "expected cost over the best cut's", "expected regret")
-IMITATED_UPDATES, IMITATED_PARTS = 10, 16
+IMITATED_UPDATES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,21 +90,24 @@ def _imitate(env: EdgeInferenceEnv, config: PPOConfig, learner: ppo.Learner, par
         logits, _ = forward(network, learner.moments, weights, observation)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, cuts))
 
+    def minibatch(carry: tuple, rows: tuple[Array, Array]) -> tuple[tuple, None]:
+        weights, state = carry
+        step, state = optimiser.update(jax.grad(loss)(weights, *rows), state)
+        return (optax.apply_updates(weights, step), state), None
+
     def update(carry: tuple, key: Array) -> tuple[tuple, None]:
-        weights, state, env_state, observation = carry
-        keys = jax.random.split(key, config.num_envs)
-        cuts = jax.vmap(expert, (0, 0, None))(keys, env_state, params)
-        for part in range(IMITATED_PARTS):
-            rows = observation[part::IMITATED_PARTS], cuts[part::IMITATED_PARTS]
-            step, state = optimiser.update(jax.grad(loss)(weights, *rows), state)
-            weights = optax.apply_updates(weights, step)
-        observation, env_state, *_ = jax.vmap(env.step, (0, 0, 0, None))(keys, env_state, cuts, params)
-        return (weights, state, env_state, observation), None
+        weights, state, env_state = carry
+        keys = jax.random.split(key, env_state.slot.shape)
+        cuts = ppo.over_envs(expert, (0, 0, None))(keys, env_state, params)
+        observation = ppo.over_envs(env.observe, (0, None))(env_state, params)
+        weights, state = jax.lax.scan(minibatch, (weights, state), (observation, cuts))[0]
+        env_state = ppo.over_envs(env.step, (0, 0, 0, None))(keys, env_state, cuts, params)[1]
+        return (weights, state, env_state), None
 
     keys = jax.random.split(jax.random.fold_in(learner.key, 1), IMITATED_UPDATES)
-    start = (learner.params, optimiser.init(learner.params), learner.env_state, learner.observation)
-    (weights, _, env_state, observation), _ = jax.lax.scan(update, start, keys)
-    return learner.replace(params=weights, env_state=env_state, observation=observation)
+    start = (learner.params, optimiser.init(learner.params), learner.env_state)
+    (weights, _, env_state), _ = jax.lax.scan(update, start, keys)
+    return learner.replace(params=weights, env_state=env_state)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -123,8 +123,7 @@ def train(
         learner, _ = ppo.run_updates(env, config, learner, params, 1)
         if not isinstance(env, LagrangianEnv):
             return learner
-        state = ascended(learner.env_state)
-        return learner.replace(env_state=state, observation=jax.vmap(env.observe, (0, None))(state, params))
+        return learner.replace(env_state=ascended(learner.env_state))
 
     learners = []
     for seed, start in enumerate(starts):

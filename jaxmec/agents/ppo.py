@@ -66,13 +66,15 @@ class PPOConfig(struct.PyTreeNode):
 
 
 class Learner(struct.PyTreeNode):
-    """Everything that training carries from one update to the next."""
+    """Everything that training carries from one update to the next.
+
+    Environments lie in minibatches, M times E / M of num_envs = E, so that nothing has to be copied to make them.
+    """
 
     params: Any  # of the network
     optimiser: Any
     moments: normalise.Moments
-    env_state: EnvState  # [num_envs, ...]
-    observation: Array  # [num_envs, N, F]
+    env_state: EnvState  # [M, E / M, ...]
     key: Array
     updates: Array  # int32[]
 
@@ -85,7 +87,7 @@ class Result(struct.PyTreeNode):
 
 
 class Batch(struct.PyTreeNode):
-    """A rollout; leaves [T, num_envs, N, ...]."""
+    """A rollout; leaves [T, M, E / M, N, ...]."""
 
     observation: Array
     action: Array
@@ -132,22 +134,33 @@ def make_train(env: EdgeInferenceEnv, config: PPOConfig) -> Callable[[Array, Env
 def init(env: EdgeInferenceEnv, config: PPOConfig, key: Array, params: EnvParams) -> Learner:
     """A fresh network among fresh episodes."""
     key, key_net, key_env, key_slot = jax.random.split(key, 4)
-    observation, env_state = jax.vmap(env.reset, (0, None))(jax.random.split(key_env, config.num_envs), params)
+    shape = _envs_shape(config)
+    observation, env_state = over_envs(env.reset, (0, None))(jax.random.split(key_env, shape), params)
     # Episodes are at different slots from the start, so that they do not end all at once.
-    slot = jax.random.randint(key_slot, (config.num_envs,), 0, params.episode_slots)
-    env_state = env_state.replace(slot=slot)
+    env_state = env_state.replace(slot=jax.random.randint(key_slot, shape, 0, params.episode_slots))
     moments = normalise.update(normalise.init(), observation)
     network = make_network(config.network, env.num_cuts, config.width)
-    weights = network.init(key_net, observation[0], valid_cuts(observation[0], env.num_cuts))
+    one = observation[0, 0]
+    weights = network.init(key_net, one, valid_cuts(one, env.num_cuts))
     return Learner(
         params=weights,
         optimiser=_optimiser(config).init(weights),
         moments=moments,
         env_state=env_state,
-        observation=observation,
         key=key,
         updates=jnp.zeros((), jnp.int32),
     )
+
+
+def over_envs(function: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Callable[..., Any]:
+    """`jax.vmap` over both axes [M, E / M] of environments, where `in_axes` is 0.
+
+    Devices share the second one. It is mapped outermost where there are several, as what is spread over devices
+    stays spread if it leads; on one device the first leads, so that the batch is in the order of memory.
+    """
+    axis = 1 if jax.device_count() > 1 else 0
+    outer = tuple(None if own is None else axis for own in in_axes)
+    return jax.vmap(jax.vmap(function, in_axes), outer, out_axes=axis)
 
 
 def run_updates(
@@ -155,6 +168,10 @@ def run_updates(
 ) -> tuple[Learner, dict[str, Array]]:
     """Some updates in one scan; metrics are [num_updates]. Two calls of n are one call of 2 n."""
     return jax.lax.scan(lambda one, _: _update(env, config, one, params), learner, None, length=num_updates)
+
+
+def _envs_shape(config: PPOConfig) -> tuple[int, int]:
+    return config.num_minibatches, config.num_envs // config.num_minibatches
 
 
 def _optimiser(config: PPOConfig) -> optax.GradientTransformation:
@@ -166,22 +183,22 @@ def _update(
 ) -> tuple[Learner, dict[str, Array]]:
     network = make_network(config.network, env.num_cuts, config.width)
     key, key_rollout = jax.random.split(learner.key)
-    env_state, observation, batch, metrics = _rollout(env, config, network, learner, params, key_rollout)
+    env_state, batch, metrics = _rollout(env, config, network, learner, params, key_rollout)
 
     done = learner.updates / config.num_updates
     rate = config.learning_rate + done * (config.final_learning_rate - config.learning_rate)
     loss = partial(_loss, network, config, learner.moments, (1.0 - done) * config.entropy_weight)
 
-    def minibatch(carry: tuple[Any, Any], part: Batch) -> tuple[tuple[Any, Any], dict[str, Array]]:
+    def minibatch(carry: tuple[Any, Any], number: Array) -> tuple[tuple[Any, Any], dict[str, Array]]:
         weights, optimiser = carry
+        part = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number, 1, keepdims=False), batch)
         gradient, losses = jax.grad(loss, has_aux=True)(weights, part)
         step, optimiser = _optimiser(config).update(gradient, optimiser)
         weights = jax.tree.map(lambda w, s: w - rate * s, weights, step)
         return (weights, optimiser), losses
 
-    parts = jax.tree.map(lambda leaf: _parts(leaf, config.num_minibatches, axis=1), batch)
     (weights, optimiser), losses = jax.lax.scan(
-        lambda carry, _: jax.lax.scan(minibatch, carry, parts),
+        lambda carry, _: jax.lax.scan(minibatch, carry, jnp.arange(config.num_minibatches)),
         (learner.params, learner.optimiser),
         None,
         length=config.num_epochs,
@@ -191,43 +208,30 @@ def _update(
         params=weights,
         optimiser=optimiser,
         # Environments are alike: one minibatch of them tells what there is to know.
-        moments=normalise.update(learner.moments, batch.observation[:, :: config.num_minibatches]),
+        moments=normalise.update(learner.moments, batch.observation[:, 0]),
         env_state=env_state,
-        observation=observation,
         key=key,
         updates=learner.updates + 1,
     )
     return learner, metrics
 
 
-def _parts(leaf: Array, number: int, axis: int) -> Array:
-    """Environments, which lie along an axis, in so many parts: [number, ...].
-
-    Environments are alike, so every so-manieth of them is as good as a random draw, and where they are spread over
-    devices each part is spread over all of them.
-    """
-    size = leaf.shape[axis] // number
-    parts = leaf.reshape(*leaf.shape[:axis], size, number, *leaf.shape[axis + 1 :])
-    return jnp.moveaxis(parts, axis + 1, 0)
-
-
 def _rollout(
     env: EdgeInferenceEnv, config: PPOConfig, network: Any, learner: Learner, params: EnvParams, key: Array
-) -> tuple[EnvState, Array, Batch, dict[str, Array]]:
+) -> tuple[EnvState, Batch, dict[str, Array]]:
+    observe = over_envs(env.observe, (0, None))
+
     def act(observation: Array) -> tuple[Array, Array]:
         # A minibatch at a time, whose hidden layers stay in the cache: a third of the time on a CPU.
-        parts = _parts(observation, config.num_minibatches, axis=0)
-        outputs = jax.lax.map(partial(forward, network, learner.moments, learner.params), parts)
-        logits, value = (jnp.moveaxis(leaf, 0, 1).reshape(-1, *leaf.shape[2:]) for leaf in outputs)
-        return logits, value
+        return jax.lax.map(partial(forward, network, learner.moments, learner.params), observation)
 
     def step(carry: tuple[EnvState, Array], key: Array):
         env_state, observation = carry
         key_action, key_env = jax.random.split(key)
         logits, value = act(observation)
         action = distribution.sample(key_action, logits)
-        keys = jax.random.split(key_env, config.num_envs)
-        after = jax.vmap(env.step, (0, 0, 0, None))(keys, env_state, action, params)
+        keys = jax.random.split(key_env, _envs_shape(config))
+        after = over_envs(env.step, (0, 0, 0, None))(keys, env_state, action, params)
         next_observation, next_state, reward, terminated, truncated, info = after
         # Without a discount nobody asks what the reached state is worth.
         value_tp1 = jax.lax.cond(
@@ -236,12 +240,12 @@ def _rollout(
         # What the closed form expects is a baseline that knows the state, not the cuts.
         expected = jax.nn.logsumexp(log_expected_cost(observation), axis=-1)
         reward_t = reward if config.teacher == "environment" else expected - jnp.log(info["objective"])
-        taught = jnp.broadcast_to(reward_t[:, None], value.shape)
+        taught = jnp.broadcast_to(reward_t[..., None], value.shape)
         regret = jnp.zeros((*value.shape, 0))
         if config.teacher == "regret":
             prices = info["bandwidth_price"], info["server_price"]
-            regret = jax.vmap(partial(_regret, env), (0, None, 0, 0))(env_state, params, *prices)
-        budget_j = jax.vmap(env.device_budget_j, (0, None))(env_state, params)
+            regret = over_envs(partial(_regret, env), (0, None, 0, 0))(env_state, params, *prices)
+        budget_j = over_envs(env.device_budget_j, (0, None))(env_state, params)
         metrics = {
             "reward": jnp.mean(reward),
             "objective": jnp.mean(info["objective"]),
@@ -252,18 +256,17 @@ def _rollout(
             "stable": jnp.mean(info["stable"]),
         }
         kept = (observation, action, distribution.log_prob(logits, action), value, regret)
-        future = (taught, value_tp1, terminated[:, None], truncated[:, None])
+        future = (taught, value_tp1, terminated[..., None], truncated[..., None])
         return (next_state, next_observation), (kept, future, metrics)
 
-    carry = (learner.env_state, learner.observation)
-    (env_state, observation), (kept, future, metrics) = jax.lax.scan(
-        step, carry, jax.random.split(key, config.num_steps)
-    )
+    # The learner does not keep observations, which are large and a function of the state.
+    carry = (learner.env_state, observe(learner.env_state, params))
+    (env_state, _), (kept, future, metrics) = jax.lax.scan(step, carry, jax.random.split(key, config.num_steps))
     seen, action, log_prob, value, regret = kept
     taught, value_tp1, terminated, truncated = future
     advantage = gae(taught, value, value_tp1, terminated, truncated, config.discount, config.trace_decay)
     batch = Batch(seen, action, log_prob, value, advantage, regret)
-    return env_state, observation, batch, jax.tree.map(jnp.mean, metrics)
+    return env_state, batch, jax.tree.map(jnp.mean, metrics)
 
 
 def _regret(

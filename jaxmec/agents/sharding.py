@@ -16,8 +16,6 @@ from jaxmec.agents import ppo
 from jaxmec.agents.ppo import Learner, PPOConfig
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 
-_SPREAD = ("env_state", "observation")  # the learner's fields that have an axis of environments
-
 
 def all_devices() -> Mesh:
     """Every device of every process, in one axis of environments."""
@@ -43,7 +41,8 @@ def shardings(env: EdgeInferenceEnv, config: PPOConfig, params: EnvParams, mesh:
     learner = jax.eval_shape(lambda key: ppo.init(env, config, key, params), jax.random.key(0))
 
     def place(path: tuple, _: jax.ShapeDtypeStruct) -> NamedSharding:
-        return NamedSharding(mesh, PartitionSpec("environments") if path[0].name in _SPREAD else PartitionSpec())
+        spread = path[0].name == "env_state"  # every minibatch is spread over all devices
+        return NamedSharding(mesh, PartitionSpec(None, "environments") if spread else PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(place, learner)
 
