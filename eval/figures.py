@@ -112,15 +112,20 @@ def quality_against_time(report: Report, colours: Mapping[str, tuple]) -> plt.Fi
             # Policies that lie on one another share a label.
             place = next((other for other in labels if np.allclose(other, point, rtol=0.1)), point)
             labels[place] = f"{labels[place]}, {name}" if place in labels else name
-        for place, label in labels.items():
+        before = None
+        for place, label in sorted(labels.items()):
+            # Neighbours are close: labels rise, but that of a point just to the lower right of another falls.
+            falls = before and place[1] < before[1] and np.allclose(np.log10(place), np.log10(before), atol=0.4)
             axis.annotate(
                 label,
                 place,
-                xytext=(2, 4),
+                xytext=(2, -4 if falls else 4),
                 textcoords="offset points",
-                rotation=50,  # neighbours are close
+                rotation=-50 if falls else 50,
+                verticalalignment="top" if falls else "bottom",
                 fontsize=8,
             )
+            before = place
         axis.set(xscale="log", yscale="log", xlabel="time per slot [µs]", ylabel="mean certified gap [%]")
         axis.margins(x=0.15, y=0.25)
     return figure

@@ -122,7 +122,8 @@ def _update(scenario: str, users: int, envs: int) -> Row:
 def _run(update: Any, carry: Any) -> tuple[Any, float, float]:
     """Carry, and wall and processor seconds of an update: the fastest of some, after one to warm up."""
     carry = jax.block_until_ready(update(carry))
-    wall, cpu = [], []
+    wall: list[float] = []
+    cpu: list[float] = []
     start = time.perf_counter()
     while len(wall) < _UPDATES or time.perf_counter() < start + _SECONDS:
         wall_0, cpu_0 = time.perf_counter(), time.process_time()
