@@ -137,7 +137,8 @@ def init(env: EdgeInferenceEnv, config: PPOConfig, key: Array, params: EnvParams
     shape = _envs_shape(config)
     observation, env_state = over_envs(env.reset, (0, None))(jax.random.split(key_env, shape), params)
     # Episodes are at different slots from the start, so that they do not end all at once.
-    env_state = env_state.replace(slot=jax.random.randint(key_slot, shape, 0, params.episode_slots))
+    slot = jax.random.randint(key_slot, shape, 0, params.episode_slots, jnp.int32)
+    env_state = env_state.replace(slot=slot)
     moments = normalise.update(normalise.init(), observation)
     network = make_network(config.network, env.num_cuts, config.width)
     one = observation[0, 0]
