@@ -195,7 +195,7 @@ def _update(
         part = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number, 1, keepdims=False), batch)
         gradient, losses = jax.grad(loss, has_aux=True)(weights, part)
         step, optimiser = _optimiser(config).update(gradient, optimiser)
-        weights = jax.tree.map(lambda w, s: w - rate * s, weights, step)
+        weights = jax.tree.map(lambda w, s: (w - rate * s).astype(w.dtype), weights, step)
         return (weights, optimiser), losses
 
     (weights, optimiser), losses = jax.lax.scan(
