@@ -195,7 +195,7 @@ def _update(
         part = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number, 1, keepdims=False), batch)
         gradient, losses = jax.grad(loss, has_aux=True)(weights, part)
         step, optimiser = _optimiser(config).update(gradient, optimiser)
-        weights = jax.tree.map(lambda w, s: (w - rate * s).astype(w.dtype), weights, step)
+        weights = optax.apply_updates(weights, jax.tree.map(lambda s: -rate * s, step))
         return (weights, optimiser), losses
 
     (weights, optimiser), losses = jax.lax.scan(
@@ -260,7 +260,8 @@ def _rollout(
         future = (taught, value_tp1, terminated[..., None], truncated[..., None])
         return (next_state, next_observation), (kept, future, metrics)
 
-    # The learner does not keep observations, which are large and a function of the state.
+    # The learner does not keep observations, which are large and a function of the state; the last step's, which
+    # nobody reads, XLA leaves out of a rollout of one step.
     carry = (learner.env_state, observe(learner.env_state, params))
     (env_state, _), (kept, future, metrics) = jax.lax.scan(step, carry, jax.random.split(key, config.num_steps))
     seen, action, log_prob, value, regret = kept

@@ -8,7 +8,7 @@ import pytest
 import jaxmec
 from jaxmec.agents import PPOConfig, distribution, make_train, normalise, ppo
 from jaxmec.agents.advantage import gae
-from jaxmec.agents.networks import make_network, valid_cuts
+from jaxmec.agents.networks import forward, make_network, valid_cuts
 from jaxmec.delay import serial_delay
 from jaxmec.features import CUT_FEATURES, USER_FEATURES
 from jaxmec.policies import make_policy
@@ -102,9 +102,8 @@ def test_a_run_approaches_the_exhaustive_optimum(teacher):
     learner = result.learner
     states = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), learner.env_state)
     observation = jax.vmap(env.observe, (0, None))(states, params)
-    scaled = normalise.apply(learner.moments, observation)
     mask = valid_cuts(observation, env.num_cuts)
-    cuts = jnp.argmax(network.apply(learner.params, scaled, mask)[0], axis=-1)
+    cuts = jnp.argmax(forward(network, learner.moments, learner.params, observation)[0], axis=-1)
     keys = jax.random.split(jax.random.key(1), config.num_envs)
     best = jax.vmap(make_policy("exhaustive", env), (0, 0, None))(keys, states, params)
 
