@@ -10,112 +10,39 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import tyro
-from jax import Array
-from rich import box
 from rich.table import Table
 
 import jaxmec
-from jaxmec.agents import PPOConfig, ppo
-from jaxmec.agents.networks import forward, make_network
-from jaxmec.agents.policy import learned
-from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
-from jaxmec.evaluation import EvaluationConfig, evaluate_policies, objectives_at, terminal, write_csv
-from jaxmec.features import CUT_FEATURES, USER_FEATURES
+from jaxmec.agents import PPO, Algorithm, Imitation, Learner, WhiteBox
+from jaxmec.env import EdgeInferenceEnv, EnvParams
+from jaxmec.evaluation import evaluate_policies, objectives_at
+from jaxmec.observation import Observation
 from jaxmec.policies import make_policy
+from jaxmec.reporting.console import fail, say, terminal
+from jaxmec.reporting.files import write_csv
+from jaxmec.reporting.tables import table
 
-CLOSED_FORM = ("expected cost", "expected cost over the best cut's", "expected regret")
-IMITATED_UPDATES = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class _Overwriting(EdgeInferenceEnv):
-    """The environment with some features overwritten by a constant."""
-
-    overwritten: tuple[str, ...] = ()
-    constant: float = 0.0
-
-    def observe(self, state: EnvState, params: EnvParams) -> Array:
-        """As the environment's own, without what is overwritten."""
-        observation = super().observe(state, params)
-        names = USER_FEATURES + self.num_cuts * CUT_FEATURES
-        columns = [column for column, name in enumerate(names) if name in self.overwritten]
-        return observation.at[:, np.array(columns)].set(self.constant)
-
-
-class _PricedState(EnvState):
-    band_price: Array  # [] of the slot before
-
-
-@dataclasses.dataclass(frozen=True)
-class _Priced(EdgeInferenceEnv):
-    """The environment that also shows the last slot's price of the band, in place of the number of users."""
-
-    def observe(self, state: EnvState, params: EnvParams) -> Array:
-        """As the environment's own, but for one feature."""
-        column = USER_FEATURES.index("number of users")
-        price = getattr(state, "band_price", jnp.zeros(()))
-        return super().observe(state, params).at[:, column].set(jnp.log10(price + 1e-2))
-
-    def _play(self, key: Array, state: EnvState, action: Array, params: EnvParams) -> tuple:
-        """As the environment's own, and keeps the price."""
-        next_state, reward, terminated, info = super()._play(key, state, action, params)
-        return next_state.replace(band_price=info["bandwidth_price"]), reward, terminated, info
-
-    def _draw_state(self, key: Array, params: EnvParams) -> EnvState:
-        drawn = super()._draw_state(key, params)
-        leaves = {field.name: getattr(drawn, field.name) for field in dataclasses.fields(drawn)}
-        return _PricedState(**leaves, band_price=jnp.zeros(()))
-
-
-def _as(cls: type[EdgeInferenceEnv], env: EdgeInferenceEnv, **fields: Any) -> EdgeInferenceEnv:
-    return cls(**{field.name: getattr(env, field.name) for field in dataclasses.fields(env)}, **fields)
-
-
-def _imitate(env: EdgeInferenceEnv, config: PPOConfig, learner: ppo.Learner, params: EnvParams) -> ppo.Learner:
-    """Some updates by cross-entropy towards the cuts of `price`, along its own trajectories."""
-    network, expert = make_network(config.network, env.num_cuts, config.width), make_policy("price", env)
-    optimiser = optax.adam(config.learning_rate)
-
-    def loss(weights: Any, observation: Array, cuts: Array) -> Array:
-        logits, _ = forward(network, learner.moments, weights, observation)
-        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, cuts))
-
-    def minibatch(carry: tuple, rows: tuple[Array, Array]) -> tuple[tuple, None]:
-        weights, state = carry
-        step, state = optimiser.update(jax.grad(loss)(weights, *rows), state)
-        return (optax.apply_updates(weights, step), state), None
-
-    def update(carry: tuple, key: Array) -> tuple[tuple, None]:
-        weights, state, env_state = carry
-        keys = jax.random.split(key, env_state.slot.shape)
-        cuts = ppo.over_envs(expert, (0, 0, None))(keys, env_state, params)
-        observation = ppo.over_envs(env.observe, (0, None))(env_state, params)
-        weights, state = jax.lax.scan(minibatch, (weights, state), (observation, cuts))[0]
-        env_state = ppo.over_envs(env.step, (0, 0, 0, None))(keys, env_state, cuts, params)[1]
-        return (weights, state, env_state), None
-
-    keys = jax.random.split(jax.random.fold_in(learner.key, 1), IMITATED_UPDATES)
-    start = (learner.params, optimiser.init(learner.params), learner.env_state)
-    (weights, _, env_state), _ = jax.lax.scan(update, start, keys)
-    return learner.replace(params=weights, env_state=env_state)
+CLOSED_FORM = Observation(
+    held=(("expected cost", 0.0), ("expected cost over the best cut's", 0.0), ("expected regret", 0.0))
+)
+IMITATED = Imitation(total_steps=10 * 4096, num_envs=4096)
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
     """What differs from the default recipe."""
 
-    config: dict[str, Any] = dataclasses.field(default_factory=dict)  # fields of PPOConfig
-    env: Callable[[EdgeInferenceEnv], EdgeInferenceEnv] = lambda env: env
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)  # fields of the algorithm
+    algorithm: type = PPO
+    env: dict[str, Any] = dataclasses.field(default_factory=dict)  # fields of the environment
     warm_start: bool = False
     candidates: int = 1
     of: str | None = None  # the variant whose training it shares
@@ -125,15 +52,14 @@ VARIANTS = {
     "default": Variant(),
     "best of 4": Variant(candidates=4, of="default"),
     "best of 16": Variant(candidates=16, of="default"),
-    "white box": Variant({"teacher": "regret"}),
-    "white box, best of 16": Variant({"teacher": "regret"}, candidates=16, of="white box"),
-    "no closed form": Variant(env=lambda env: _as(_Overwriting, env, overwritten=CLOSED_FORM)),
+    "white box": Variant(algorithm=WhiteBox),
+    "white box, best of 16": Variant(algorithm=WhiteBox, candidates=16, of="white box"),
+    "no closed form": Variant(env={"observation": CLOSED_FORM}),
     "mlp head": Variant({"network": "mlp", "width": 256}),
     "discount 0.9": Variant({"discount": 0.9, "num_steps": 4, "num_minibatches": 128}),
-    "environment's reward": Variant({"teacher": "environment"}),
-    "no masks": Variant(env=lambda env: _as(_Overwriting, env, overwritten=("valid",), constant=1.0)),
+    "environment's reward": Variant({"reward": "environment"}),
+    "no masks": Variant(env={"observation": Observation(held=(("valid", 1.0),))}),
     "warm start from price": Variant(warm_start=True),
-    "last band price as input": Variant(env=lambda env: _as(_Priced, env)),
 }
 
 
@@ -153,24 +79,29 @@ class Flags:
     """Folder of ablation.csv."""
 
 
-def main(flags: Flags) -> None:
-    """Train, judge, print and write."""
+def main(flags: Flags) -> int:
+    """Train, judge, print and write; returns the exit status."""
     console = terminal()
-    env, params = jaxmec.make(flags.scenario)
+    unknown = [name for name in flags.variants if name not in VARIANTS]
+    if unknown:
+        return fail(console, f"variants: got {unknown[0]!r}; allowed are {', '.join(VARIANTS)}")
+    try:
+        env, params = jaxmec.make(flags.scenario)
+        flags.out.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        return fail(console, error)
     best = {"best_response": make_policy("best_response", env)}
-    report = evaluate_policies(env, params, best, EvaluationConfig())
+    comparison = evaluate_policies(env, params, best, tell=lambda what: say(console, what))
     trained = functools.cache(functools.partial(_trained, env, params, flags.total_steps, flags.seeds))
     rows: list[dict[str, float | str]] = []
-    flags.out.mkdir(parents=True, exist_ok=True)
     for name in flags.variants:
         variant = VARIANTS[name]
-        seen, config = variant.env(env), _config(variant, flags.total_steps)
+        seen, algorithm = _system(env, variant, flags.total_steps)
         gaps = []
         for seed, (learner, seconds) in enumerate(trained(variant.of or name)):
-            network = make_network(config.network, env.num_cuts, config.width)
-            policy = learned(seen, network, learner.params, learner.moments, variant.candidates)
-            reached = objectives_at(seen, policy, jax.random.key(1), params, report.states)
-            gaps.append(reached / report.bound - 1.0)
+            policy = {name: algorithm.policy(seen, learner, variant.candidates)}
+            reached = objectives_at(seen, policy, jax.random.key(1), params, comparison.states)[name]
+            gaps.append(reached / comparison.bound - 1.0)
             rows.append(
                 {
                     "variant": name,
@@ -181,57 +112,63 @@ def main(flags: Flags) -> None:
                 }
             )
             write_csv(flags.out / "ablation.csv", rows)
-        console.print(f"{name}: {np.mean(gaps):.3%}")
-    console.print(_table(rows))
+        say(console, f"{name}: {np.mean(gaps):.3%}")
+    terminal(stderr=False).print(show(rows))
+    return 0
 
 
-def _config(variant: Variant, total_steps: int) -> PPOConfig:
-    return PPOConfig(total_steps=total_steps).replace(**variant.config)
+def _system(env: EdgeInferenceEnv, variant: Variant, total_steps: int) -> tuple[EdgeInferenceEnv, Algorithm]:
+    algorithm = variant.algorithm(total_steps=total_steps, **variant.config)
+    return dataclasses.replace(env, **variant.env), algorithm
 
 
 def _trained(
     env: EdgeInferenceEnv, params: EnvParams, total_steps: int, num_seeds: int, name: str
-) -> list[tuple[ppo.Learner, float]]:
+) -> list[tuple[Learner, float]]:
     """Per seed a finished learner, and the seconds that its training took without compilation."""
-    variant = VARIANTS[name]
-    seen, config = variant.env(env), _config(variant, total_steps)
-
-    @jax.jit
-    def start(key: Array) -> ppo.Learner:
-        learner = ppo.init(seen, config, key, params)
-        return _imitate(seen, config, learner, params) if variant.warm_start else learner
-
-    learners = [start(jax.random.key(seed)) for seed in range(num_seeds)]
-    update = (
-        jax.jit(lambda learner: ppo.run_updates(seen, config, learner, params, 1)[0]).lower(learners[0]).compile()
-    )
-    finished = []
-    for learner in learners:
-        started = time.perf_counter()
-        for _ in range(config.num_updates):
-            learner = update(learner)
-        jax.block_until_ready(learner.params)
-        finished.append((learner, time.perf_counter() - started))
-    return finished
+    seen, algorithm = _system(env, VARIANTS[name], total_steps)
+    init = jax.jit(lambda key: algorithm.init(seen, key, params))
+    learners = [init(jax.random.key(seed)) for seed in range(num_seeds)]
+    if VARIANTS[name].warm_start:
+        imitators = [_updated(seen, params, IMITATED, learner)[0] for learner in learners]
+        learners = [one.replace(model=other.model) for one, other in zip(learners, imitators, strict=True)]
+    return [_updated(seen, params, algorithm, learner) for learner in learners]
 
 
-def _table(rows: list[dict[str, float | str]]) -> Table:
-    table = Table(title="Certified gap, mean over seeds (least to greatest)", box=box.SIMPLE_HEAD)
-    for header in ("variant", "mean gap", "p99 gap", "training s"):
-        table.add_column(header, justify="left" if header == "variant" else "right")
+def _updated(
+    env: EdgeInferenceEnv, params: EnvParams, algorithm: Algorithm, learner: Learner
+) -> tuple[Learner, float]:
+    """The learner after a whole run of updates, and their seconds."""
+    update = _compiled(env, algorithm)  # type: ignore[arg-type]
+    jax.block_until_ready(update(learner, params))
+    started = time.perf_counter()
+    for _ in range(algorithm.num_updates):
+        learner = update(learner, params)
+    jax.block_until_ready(learner.model)
+    return learner, time.perf_counter() - started
+
+
+@functools.cache
+def _compiled(env: EdgeInferenceEnv, algorithm: Algorithm) -> Any:
+    return jax.jit(lambda learner, params: algorithm.update(env, learner, params)[0])
+
+
+def show(rows: list[dict[str, float | str]]) -> Table:
+    """The rows for a terminal: means over seeds."""
+    body = []
     for name in dict.fromkeys(row["variant"] for row in rows):
         means, tails, seconds = (
             np.array([row[column] for row in rows if row["variant"] == name], float)
             for column in ("gap_mean", "gap_p99", "seconds")
         )
-        table.add_row(
-            str(name),
-            f"{means.mean():.3%} ({means.min():.3%} to {means.max():.3%})",
-            f"{tails.mean():.2%}",
-            f"{seconds.mean():.0f}",
-        )
-    return table
+        spread = f"{means.min():.3%} to {means.max():.3%}"
+        body.append([name, f"{means.mean():.3%}", spread, f"{tails.mean():.2%}", f"{seconds.mean():.0f}"])
+    return table(
+        "Certified gap, mean over seeds",
+        ["variant", "mean gap", "least to greatest", "p99 gap", "training s"],
+        body,
+    )
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Flags))
+    sys.exit(main(tyro.cli(Flags)))

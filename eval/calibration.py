@@ -7,16 +7,17 @@ python eval/calibration.py [--scenario NAME|FILE] [--num-envs N]
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import jax
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 import jaxmec
 from jaxmec.evaluation import EvaluationConfig, evaluate_policies, objectives_at
 from jaxmec.policies import make_policy
+from jaxmec.reporting.console import fail, say, terminal
+from jaxmec.reporting.tables import table
 
 FIXED_RULES = ("local_only", "edge_only")
 
@@ -31,49 +32,56 @@ class Flags:
     """Episodes."""
 
 
-def main(flags: Flags) -> None:
-    """Print the criteria and what was found."""
-    env, params = jaxmec.make(flags.scenario)
+def main(flags: Flags) -> int:
+    """Print the criteria and what was found; returns the exit status."""
+    messages, console = terminal(), terminal(stderr=False)
+    try:
+        env, params = jaxmec.make(flags.scenario)
+    except ValueError as error:
+        return fail(messages, error)
     policies = {name: make_policy(name, env) for name in ("best_response", *FIXED_RULES)}
-    report = evaluate_policies(env, params, policies, EvaluationConfig(num_envs=flags.num_envs))
+    config = EvaluationConfig(num_envs=flags.num_envs)
+    report = evaluate_policies(env, params, policies, config, tell=lambda what: say(messages, what))
     near_optimal = {name: values.mean() for name, values in report.long_run["best_response"].metrics.items()}
     best = report.objectives["best_response"]
     ratios = {name: report.objectives[name] / best for name in FIXED_RULES}
     least_worse = min(np.median(ratio) for ratio in ratios.values()) - 1
 
-    table = Table(title=f"{flags.scenario}: {flags.num_envs} episodes under best_response")
-    for header in ("criterion", "asked", "found", ""):
-        table.add_column(header)
     criteria = [
         ("users that cut in the middle", 0.15, near_optimal["middle"]),
         ("users that run all on the server", 0.20, near_optimal["edge"]),
         ("users that run all on the device", 0.20, near_optimal["local"]),
-        ("users whose energy budget binds", 0.50, near_optimal["binding"]),
+        ("users whose energy budget binds", 0.50, near_optimal["device_energy_binding"]),
         ("best fixed rule worse, median of the states", 0.30, least_worse),
     ]
-    for name, asked, found in criteria:
-        table.add_row(name, f"at least {asked:.0%}", f"{found:.1%}", "holds" if found >= asked else "FAILS")
-    console = Console()
-    console.print(table)
+    body = [
+        [name, f"at least {asked:.0%}", f"{found:.1%}", "holds" if found >= asked else "FAILS"]
+        for name, asked, found in criteria
+    ]
+    title = f"{flags.scenario}: {flags.num_envs} episodes under best_response"
+    console.print(table(title, ["criterion", "asked", "found", ""], body))
 
-    console.print(
+    say(
+        console,
         f"stable user-slots {near_optimal['stable']:.2%}; delay {near_optimal['delay_s']:.3f} s; "
         f"energy over budget: devices {near_optimal['device_energy']:.3f}, "
-        f"server {near_optimal['server_energy']:.3f}"
+        f"server {near_optimal['server_energy']:.3f}",
     )
-    console.print(f"slot objective of best_response: {_percentiles(best)}")
+    say(console, f"slot objective of best_response: {_percentiles(best)}")
     for name, ratio in ratios.items():
         mean_ratio = report.objectives[name].mean() / best.mean()
-        console.print(f"{name} over best_response: {_percentiles(ratio)}; ratio of means {mean_ratio:.2f}")
+        say(console, f"{name} over best_response: {_percentiles(ratio)}; ratio of means {mean_ratio:.2f}")
 
     whole, whole_params = jaxmec.make(flags.scenario, wire={"prune": False})
-    policy = make_policy("best_response", whole)
-    unpruned = objectives_at(whole, policy, jax.random.key(0), whole_params, report.states)
-    console.print(
+    policy = {"best_response": make_policy("best_response", whole)}
+    unpruned = objectives_at(whole, policy, jax.random.key(0), whole_params, report.states)["best_response"]
+    say(
+        console,
         f"pruning leaves {env.num_cuts} of {whole.num_cuts} cuts and costs "
         f"{best.mean() / unpruned.mean() - 1:+.3%} "
-        f"of the mean objective of best_response, {np.percentile(best / unpruned, 99) - 1:+.2%} at p99"
+        f"of the mean objective of best_response, {np.percentile(best / unpruned, 99) - 1:+.2%} at p99",
     )
+    return 0
 
 
 def _percentiles(values: np.ndarray) -> str:
@@ -82,4 +90,4 @@ def _percentiles(values: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Flags))
+    sys.exit(main(tyro.cli(Flags)))

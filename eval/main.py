@@ -10,13 +10,14 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import figures
 import tyro
 
 import jaxmec
 from jaxmec.agents import load_config, load_policy
-from jaxmec.evaluation import EvaluationConfig, evaluate_policies, terminal
+from jaxmec.evaluation import EvaluationConfig, evaluate_policies
 from jaxmec.policies import BASELINES, make_policy
+from jaxmec.reporting.console import fail, say, terminal
+from jaxmec.reporting.figures import comparison as figures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Flags:
     scenario: str | None = None
     """Name or YAML file; coinfer10 without a run."""
     policies: tuple[str, ...] = (*BASELINES, "price")
-    """Rules and searches to compare."""
+    """Rules and searches to compare, by name, or further runs, by folder."""
     candidates: tuple[int, ...] = (1,)
     """Draws of the run's policy that the exact allocation chooses from; each number joins on its own."""
     num_envs: int = EvaluationConfig.num_envs
@@ -37,8 +38,8 @@ class Flags:
     """Slots per episode; the scenario's own if absent."""
     seed: int = EvaluationConfig.seed
     """Of the held-out episodes."""
-    reference: str = EvaluationConfig.reference
-    """The policy at whose states objectives are compared, and with whose."""
+    reference: str | None = None
+    """The policy at whose states objectives are compared, and with whose; best_response if it takes part."""
     out: Path | None = None
     """Where CSV files and figures go; RUN/evaluation or, of another scenario, RUN/evaluation-SCENARIO; without a
     run runs/evaluation-SCENARIO."""
@@ -46,7 +47,7 @@ class Flags:
 
 def main(flags: Flags) -> int:
     """Run the command; returns the exit status."""
-    console = terminal(stderr=False)
+    messages = terminal()
     try:
         scenario = flags.scenario or (load_config(flags.run).scenario if flags.run else "coinfer10")
         env, params = jaxmec.make(scenario)
@@ -65,16 +66,16 @@ def main(flags: Flags) -> int:
             reference=flags.reference,
             time_decisions=True,
         )
-        report = evaluate_policies(env, params, policies, config)
-        report.save(folder)
+        comparison = evaluate_policies(env, params, policies, config, tell=lambda what: say(messages, what))
+        comparison.save(folder)
     except (ValueError, OSError) as error:
-        terminal().print(f"[red]error:[/red] {error}", soft_wrap=True)
-        return 2
-    for table in report.tables():
-        console.print(table)
-    shown = next((name for name in policies if name.startswith("learned")), flags.reference)
-    files = figures.save_all(folder, report, list(env.network_names), list(env.device_names), shown)
-    console.print(f"written to {folder}: long_run.csv, same_states.csv, {', '.join(file.name for file in files)}")
+        return fail(messages, error)
+    results = terminal(stderr=False)
+    for table in comparison.tables():
+        results.print(table)
+    shown = next((name for name in policies if name.startswith("learned")), comparison.reference)
+    files = figures.save_all(folder, comparison, env.network_names, env.device_names, shown)
+    say(results, f"written to {folder}: long_run.csv, same_states.csv, {', '.join(file.name for file in files)}")
     return 0
 
 

@@ -1,8 +1,9 @@
 """Strict configuration: YAML files into frozen dataclasses, with errors that tell what is allowed.
 
 A dataclass is its own schema: field types are checked, unknown and missing fields are named, and limits
-stand beside the field (`number(1.0, above=0)`). Every error names the source, the field, the value and what
-is allowed.
+stand beside the field (`number(1.0, above=0)`). A part of a system that comes in kinds is a field that names one
+of several dataclasses (`kind(ARRIVALS, "uniform")`). Every error names the source, the field, the value and what is
+allowed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import yaml
 
 T = TypeVar("T")
@@ -36,6 +40,26 @@ def number(
     """A dataclass field with limits, applied to every number it holds (itself, its items or its values)."""
     limits = {"above": above, "at_least": at_least, "at_most": at_most}
     return dataclasses.field(default=default, metadata={k: v for k, v in limits.items() if v is not None})
+
+
+def kind(kinds: Mapping[str, type], default: str) -> Any:
+    """A dataclass field that is one of several dataclasses, which the entry `process` of its mapping names.
+
+    Args:
+      kinds: name -> dataclass.
+      default: the name that is meant where there is no entry. The field itself has a default if this one's fields
+        all have.
+    """
+    metadata = {"kinds": kinds, "default": default}
+    needed = [f for f in dataclasses.fields(kinds[default]) if _has_no_default(f)]
+    if needed:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default_factory=kinds[default], metadata=metadata)
+
+
+def default_float(value: Any) -> jax.Array:
+    """An array of the default float type (float64 only if JAX has it enabled)."""
+    return jnp.asarray(np.asarray(value), float)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -66,7 +90,13 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def build(cls: type[T], data: Mapping[str, Any], source: str | Path, field: str = "") -> T:
+def build(
+    cls: type[T],
+    data: Mapping[str, Any],
+    source: str | Path,
+    field: str = "",
+    given: Mapping[str, Any] | None = None,
+) -> T:
     """Make a `cls` from plain data.
 
     Args:
@@ -75,6 +105,7 @@ def build(cls: type[T], data: Mapping[str, Any], source: str | Path, field: str 
       data: field names to plain values, as YAML gives them.
       source: where the data comes from, for messages.
       field: the path of `data` inside its source, for messages.
+      given: fields that the caller has made, as they are.
 
     Raises:
       ConfigError: on an unknown or missing field, a wrong type, or a value outside its limits.
@@ -91,18 +122,42 @@ def build(cls: type[T], data: Mapping[str, Any], source: str | Path, field: str 
                 f"{source}: {_join(field, name)}: unknown field (value {data[name]!r}); "
                 f"allowed are {', '.join(fields)}{hint}"
             )
-    values = {}
+    values = dict(given or {})
     for name, spec in fields.items():
         where = _join(field, name)
-        if name in data:
+        if name in values:
+            continue
+        if name in data and "kinds" in spec.metadata:
+            values[name] = _build_kind(spec.metadata, data[name], source, where)
+        elif name in data:
             values[name] = _convert(hints[name], data[name], source, where)
             _check_limits(values[name], spec.metadata, source, where)
-        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+        elif _has_no_default(spec):
             raise ConfigError(f"{source}: {where}: missing; it has no default")
     try:
         return cls(**values)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+
+
+def _has_no_default(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _build_kind(metadata: Mapping[str, Any], data: Any, source: str | Path, where: str) -> Any:
+    """The dataclass that `process` names, of the other entries."""
+    kinds: Mapping[str, type] = metadata["kinds"]
+    if isinstance(data, tuple(kinds.values())):
+        return data
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{source}: {where}: must be a mapping of fields, got {data!r}")
+    fields = dict(data)
+    name = fields.pop("process", metadata["default"])
+    if not isinstance(name, str) or name not in kinds:
+        raise ConfigError(
+            f"{source}: {where}.process: got {name!r}; allowed is one of {', '.join(map(repr, kinds))}"
+        )
+    return build(kinds[name], fields, source, where)
 
 
 def _convert(hint: Any, value: Any, source: str | Path, where: str) -> Any:

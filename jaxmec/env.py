@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from jaxmec import channel, features, lyapunov, sampling, spaces, workload
-from jaxmec.allocation import SlotProblem, SolverConfig, allocate, evaluate
+from jaxmec import channel, sampling, spaces
+from jaxmec.allocation import (
+    Allocation,
+    Outcome,
+    SlotProblem,
+    SolverConfig,
+    allocate,
+    cut_costs,
+    evaluate,
+    lower_bound,
+    stage_times,
+)
 from jaxmec.batching import only_where
+from jaxmec.channel import Channel
+from jaxmec.lyapunov import Constraints, SlotPrices, VirtualQueues
+from jaxmec.observation import Observation, Views, log_expected_cost
+from jaxmec.reward import DriftPlusPenalty, Reward
+from jaxmec.workload import Arrivals
+
+REGRET_SOLVER = SolverConfig(iterations=10)  # costs within 1e-5 on coinfer10, far below what cuts differ by
 
 
 class EnvParams(struct.PyTreeNode):
@@ -25,12 +43,13 @@ class EnvParams(struct.PyTreeNode):
     network_probability: Array  # [N, M] of each user's network, drawn per episode
     device_probability: Array  # [N, D] of each user's device class, drawn per episode
     device_budget_j: Array  # [N, D] energy per slot, of the device and its radio
-    distance_m: Array  # [N, 2] inner and outer radius of the ring in which each user is placed
+    distance_m: Array  # [N, 2] inner and outer radius of the ring in which each user starts
     delay_weight: Array  # [N] ω
     tx_power_w: Array  # [N]
-    workload: workload.WorkloadParams
-    channel: channel.ChannelParams
+    workload: Arrivals
+    channel: Channel
     bandwidth_hz: Array  # []
+    noise_w_per_hz: Array  # [] density at the receiver, its noise figure included
     server_power_w: Array  # [] at full capacity
     server_budget_j: Array  # [] energy per slot
     tradeoff: Array  # [] V of drift-plus-penalty
@@ -45,36 +64,71 @@ class EnvState(struct.PyTreeNode):
     slot: Array  # int32[] slots since the episode began
     network: Array  # int32[N]
     device: Array  # int32[N]
-    mean_gain: Array  # [N] power gain of path loss and shadowing
-    fading: Array  # [2 * diversity * N] see `jaxmec.channel.draw_fading`
-    workload: workload.WorkloadState
+    channel: Any  # of the channel process
+    workload: Any  # of the arrival process
     device_queue: Array  # [N] Z, dimensionless
     server_queue: Array  # [] Y, dimensionless
+
+
+class Decision(struct.PyTreeNode):
+    """A slot's first half: what was decided, and what comes of it."""
+
+    cuts: Array  # int32[N] that run
+    problem: SlotProblem
+    allocation: Allocation
+    outcome: Outcome
+    stage_times: Array  # [N, 3] s, of device, uplink and server; zero where a stage is skipped
 
 
 @dataclasses.dataclass(frozen=True)
 class EdgeInferenceEnv:
     """Cooperative edge inference of N users and one server.
 
-    Observation: float32[N, F], see `jaxmec.features`: what the slot problem of every cut looks like.
+    Observation: float32[N, F], see `jaxmec.observation`: what the slot problem of every cut looks like.
     Action: int32[N], the cut of every user. Cut 0 sends the raw input, a network's last cut runs all of it on
       the device. A cut that does not exist is replaced by the nearest that does and flagged.
-    Reward: float[], -(drift-plus-penalty) / (V N), in seconds per user; V times N of it is the negative slot
-      objective plus terms that the action cannot change.
+    Reward: float[], by default -(drift-plus-penalty) / (V N), in seconds per user; V times N of it is the negative
+      slot objective plus terms that the action cannot change.
     Termination: never. Truncation: after `params.episode_slots` slots; a new episode draws a new population.
 
     The static fields are shapes and kinds; every number is in `EnvParams`, so environments of equal shape are
-    equal, hash alike and share one compilation.
+    equal, hash alike and share one compilation. `reward`, `constraints` and `observation` are parts that a study
+    may replace by others of the same protocol.
     """
 
     num_users: int
     num_cuts: int
-    fading_diversity: int = 4
-    arrivals: str = "uniform"
-    solver: SolverConfig = dataclasses.field(default_factory=SolverConfig)
-    default_params: EnvParams | None = dataclasses.field(default=None, compare=False, repr=False)
+    solver: SolverConfig = SolverConfig()
+    reward: Reward = DriftPlusPenalty()
+    constraints: Constraints = VirtualQueues()
+    observation: Observation = Observation()
+    redraw_population: bool = True  # whether a new episode draws new users; else the old ones go on
+    defaults: EnvParams | None = dataclasses.field(default=None, compare=False, repr=False)
     network_names: tuple[str, ...] = dataclasses.field(default=(), compare=False)  # M, for figures and tables
     device_names: tuple[str, ...] = dataclasses.field(default=(), compare=False)  # D
+
+    @property
+    def default_params(self) -> EnvParams:
+        """The numbers that the environment was made with.
+
+        Raises:
+          RuntimeError: inside `jax.jit`. Equal environments share a compilation, so it would keep the numbers of
+            the one that was traced.
+          ValueError: if it was made without any.
+        """
+        if isinstance(jnp.zeros(()), jax.core.Tracer):
+            raise RuntimeError(
+                "default_params: read while tracing; allowed is to read it outside jax.jit and to pass params as an "
+                "argument, for a compilation serves every environment of the same shapes"
+            )
+        if self.defaults is None:
+            raise ValueError("default_params: this environment was made without; pass params of your own")
+        return self.defaults
+
+    @property
+    def num_options(self) -> int:
+        """K, what `num_cuts` says."""
+        return self.num_cuts
 
     def reset(self, key: Array, params: EnvParams) -> tuple[Array, EnvState]:
         """Draw a population. Returns the observation float32[N, F] and the state."""
@@ -92,17 +146,27 @@ class EdgeInferenceEnv:
             whether or not the episode has ended.
         """
         key_step, key_reset = jax.random.split(key)
-        ended, reward, terminated, info = self._play(key_step, state, action, params)
+        ended, reward, info = self._play(key_step, state, action, params)
         truncated = ended.slot >= params.episode_slots
-        next_state = only_where(truncated, self._draw_state, ended, key_reset, params)
+        if self.redraw_population:
+            next_state = only_where(truncated, self._draw_state, ended, key_reset, params)
+        else:
+            next_state = ended.replace(slot=jnp.where(truncated, 0, ended.slot))
         obs = self.observe(next_state, params)
         info["final_observation"] = only_where(truncated, self.observe, obs, ended, params)
-        return obs, next_state, reward, terminated, truncated, info
+        return obs, next_state, reward, jnp.asarray(False), truncated, info
 
     def reset_env(self, key: Array, params: EnvParams) -> tuple[Array, EnvState]:
         """The same as `reset`."""
         state = self._draw_state(key, params)
         return self.observe(state, params), state
+
+    def reset_staggered(self, key: Array, params: EnvParams) -> tuple[Array, EnvState]:
+        """As `reset`, at a random slot of an episode, so that many episodes do not end all at once."""
+        key_reset, key_slot = jax.random.split(key)
+        obs, state = self.reset(key_reset, params)
+        slot = jax.random.randint(key_slot, (), 0, params.episode_slots, jnp.int32)
+        return obs, state.replace(slot=slot)
 
     def step_env(
         self, key: Array, state: EnvState, action: Array, params: EnvParams
@@ -112,94 +176,67 @@ class EdgeInferenceEnv:
         Returns:
           obs float32[N, F], state, reward float[], terminated bool[] (always false), and info:
             delay_s [N] mean end-to-end delay of a request; stable bool[N] whether every stage keeps up;
+            stage_times_s [N, 3] of device, uplink and server;
+            device_share, bandwidth_share, server_share [N], zero where a stage is skipped;
             device_energy_j [N] device and radio, in this slot; server_energy_j [];
             objective [] of the slot problem; duality_gap [] certified relative suboptimality of the shares;
+            status int32[], see `jaxmec.allocation.Status`;
             bandwidth_price, server_price [] of the two shared budgets;
             cut int32[N] the cuts that ran; invalid_action bool[N] where they differ from `action`.
         """
-        next_state, reward, terminated, info = self._play(key, state, action, params)
-        return self.observe(next_state, params), next_state, reward, terminated, info
+        next_state, reward, info = self._play(key, state, action, params)
+        return self.observe(next_state, params), next_state, reward, jnp.asarray(False), info
 
-    def _play(
-        self, key: Array, state: EnvState, action: Array, params: EnvParams
-    ) -> tuple[EnvState, Array, Array, dict[str, Array]]:
-        """One slot, unobserved. `step` and `step_env` both pass here, so a variant of the system overrides it."""
-        cut = self._nearest_valid_cut(state, action, params)
-        problem = self.slot_problem(state, cut, params)
+    def decide(self, state: EnvState, cuts: Array, params: EnvParams) -> Decision:
+        """A slot's first half: the resources that cuts int32[N] get, exactly, and what comes of them.
+
+        A cut that does not exist is replaced by the nearest that does.
+        """
+        cuts = self._nearest_valid_cut(state, cuts, params)
+        problem = self._problem(state, params, (cuts,))
         allocation = allocate(problem, self.solver)
-        outcome = evaluate(problem, allocation.device_share, allocation.bandwidth_share, allocation.server_share)
-        budget_j = self.device_budget_j(state, params)
-
-        prices = lyapunov.SlotPrices(problem.delay_price, problem.energy_price, problem.server_energy_price)
-        cost = lyapunov.drift_plus_penalty(
-            prices,
-            outcome.delay_s,
-            outcome.device_energy_j,
-            state.device_queue,
-            outcome.server_energy_j,
-            state.server_queue,
+        shares = allocation.device_share, allocation.bandwidth_share, allocation.server_share
+        return Decision(
+            cuts=cuts,
+            problem=problem,
+            allocation=allocation,
+            outcome=evaluate(problem, *shares),
+            stage_times=stage_times(problem, *shares),
         )
-        reward = -cost / (params.tradeoff * self.num_users)
 
-        key_fading, key_workload = jax.random.split(key)
-        innovation = channel.draw_fading(key_fading, self.num_users, self.fading_diversity)
+    def advance(self, key: Array, state: EnvState, decision: Decision, params: EnvParams) -> EnvState:
+        """A slot's second half: queues, channel and arrivals one slot later."""
+        key_channel, key_workload = jax.random.split(key)
+        outcome, step_queue = decision.outcome, self.constraints.step
+        budget_j = self.device_budget_j(state, params)
         moved = state.replace(
             slot=state.slot + 1,
-            fading=channel.step_fading(state.fading, innovation, params.channel),
-            workload=workload.step(key_workload, self.arrivals, state.workload, params.workload),
-            device_queue=lyapunov.step_queue(state.device_queue, outcome.device_energy_j, budget_j),
-            server_queue=lyapunov.step_queue(state.server_queue, outcome.server_energy_j, params.server_budget_j),
+            channel=params.channel.step(key_channel, state.channel),
+            workload=params.workload.step(key_workload, state.workload),
+            device_queue=step_queue(state.device_queue, outcome.device_energy_j, budget_j),
+            server_queue=step_queue(state.server_queue, outcome.server_energy_j, params.server_budget_j),
         )
-        next_state = jax.tree.map(lambda new, old: new.astype(old.dtype), moved, state)
-        info = {
-            "delay_s": outcome.delay_s,
-            "stable": outcome.stable,
-            "device_energy_j": outcome.device_energy_j,
-            "server_energy_j": outcome.server_energy_j,
-            "objective": allocation.objective,
-            "duality_gap": allocation.duality_gap,
-            "bandwidth_price": allocation.bandwidth_price,
-            "server_price": allocation.server_price,
-            "cut": cut,
-            "invalid_action": cut != action,
-        }
-        return next_state, reward, jnp.asarray(False), info
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, state)
+
+    def objective(self, state: EnvState, cuts: Array, params: EnvParams) -> Array:
+        """The slot objective [] of cuts int32[N], with the exact allocation."""
+        return self.decide(state, cuts, params).allocation.objective
+
+    def lower_bound(self, state: EnvState, params: EnvParams) -> Array:
+        """Certified lower bound [] of the slot objective over all cuts and shares."""
+        return lower_bound(self.cut_problems(state, params), self.action_mask(state, params), self.solver).value
 
     def slot_problem(self, state: EnvState, action: Array, params: EnvParams) -> SlotProblem:
-        """The slot problem of the given valid cuts int32[N]: every leaf of a user is [N]."""
-        return self._problem(state, params, (action,))
+        """The slot problem that `step` would solve for cuts int32[N]: every leaf of a user is [N]."""
+        return self._problem(state, params, (self._nearest_valid_cut(state, action, params),))
 
     def cut_problems(self, state: EnvState, params: EnvParams) -> SlotProblem:
         """The slot problem of every cut at once: the three work leaves are [N, K], the others as ever."""
         return self._problem(state, params, ())
 
-    def _problem(self, state: EnvState, params: EnvParams, cut: tuple[Array, ...]) -> SlotProblem:
-        """The slot problem of one cut per user, or of every cut where there is none."""
-        prices = self.slot_prices(state, params)
-        gain = state.mean_gain * channel.fading_gain(state.fading, self.num_users, params.channel)
-        return SlotProblem(
-            device_work_s=params.device_work_s[state.network, state.device, *cut],
-            uplink_bits=params.uplink_bits[state.network, *cut],
-            server_work_s=params.server_work_s[state.network, *cut],
-            arrival_rate_hz=workload.rate_hz(self.arrivals, state.workload, state.slot, params.workload),
-            device_power_w=params.device_power_w[state.device],
-            tx_power_w=params.tx_power_w,
-            snr=channel.snr(gain, params.tx_power_w, params.bandwidth_hz, params.channel),
-            delay_price=prices.delay,
-            energy_price=prices.energy,
-            bandwidth_hz=params.bandwidth_hz,
-            server_power_w=params.server_power_w,
-            server_energy_price=prices.server_energy,
-            slot_s=params.slot_s,
-            knee=params.knee,
-        )
-
-    def slot_prices(self, state: EnvState, params: EnvParams) -> lyapunov.SlotPrices:
-        """What a second of delay, a joule of a device and a joule of the server cost in this slot.
-
-        Both `slot_problem` and `cut_problems` ask here, so a system that is priced otherwise overrides it.
-        """
-        return lyapunov.slot_prices(
+    def slot_prices(self, state: EnvState, params: EnvParams) -> SlotPrices:
+        """What a second of delay, a joule of a device and a joule of the server cost in this slot."""
+        return self.constraints.prices(
             params.tradeoff,
             params.delay_weight,
             state.device_queue,
@@ -214,8 +251,7 @@ class EdgeInferenceEnv:
 
     def observation_space(self, params: EnvParams) -> spaces.Box:
         """float32[N, F] without bounds."""
-        shape = (self.num_users, features.observation_size(self.num_cuts))
-        return spaces.Box(-float("inf"), float("inf"), shape)
+        return spaces.Box(-float("inf"), float("inf"), (self.num_users, self.observation.size(self.num_cuts)))
 
     def action_space(self, params: EnvParams) -> spaces.MultiDiscrete:
         """int32[N], each 0..K-1."""
@@ -227,22 +263,127 @@ class EdgeInferenceEnv:
 
     def observe(self, state: EnvState, params: EnvParams) -> Array:
         """The observation of a state: float32[N, F]."""
-        return features.observe(self.cut_problems(state, params), self.action_mask(state, params))
+        return self.observation.observe(self.cut_problems(state, params), self.action_mask(state, params))
+
+    def unpack(self, observation: Array) -> Views:
+        """Observations [..., N, F] as user features, cut features and mask."""
+        return self.observation.unpack(observation, self.num_cuts)
+
+    @property
+    def reward_signals(self) -> tuple[str, ...]:
+        """What a learner may learn from; see `reward_signal`."""
+        return "objective", "environment"
+
+    def reward_signal(self, name: str, observation: Array, reward: Array, info: dict[str, Array]) -> Array:
+        """What a learner learns from in a slot: [].
+
+        "objective" is -log of the slot objective over what the closed form expected, a baseline that knows the
+        state but not the cuts; "environment" is the environment's own reward.
+        """
+        if name == "environment":
+            return reward
+        return jax.nn.logsumexp(log_expected_cost(observation), axis=-1) - jnp.log(info["objective"])
+
+    def regret(self, state: EnvState, info: dict[str, Array], params: EnvParams) -> Array:
+        """What each cut costs its user more than the user's best at the slot's own prices: [N, K].
+
+        Relative to the mean user's cost, and zero where a cut does not exist.
+        """
+        mask = self.action_mask(state, params)
+        prices = info["bandwidth_price"], info["server_price"]
+        costs = cut_costs(self.cut_problems(state, params), *prices, REGRET_SOLVER)
+        best = jnp.min(jnp.where(mask, costs, jnp.inf), axis=-1, keepdims=True)
+        return jnp.where(mask, costs - best, 0.0) / jnp.mean(best)
+
+    def metrics(
+        self, state: EnvState, reward: Array, info: dict[str, Array], params: EnvParams
+    ) -> dict[str, Array]:
+        """Means over users of what a slot brought, each [].
+
+        reward (s per user), objective, log_objective, delay_s; device_energy and server_energy over their budgets;
+        device_queue and server_queue at the slot's start; stable, the share of users whose stages all keep up; edge,
+        middle and local, the shares of users that send the raw input, cut inside and run all on the device.
+        """
+        use = self.budget_use(state, info, params)
+        cut, last_cut = info["cut"], jnp.sum(self.action_mask(state, params), axis=-1) - 1
+        return {
+            "reward": reward,
+            "objective": info["objective"],
+            "log_objective": jnp.log(info["objective"]),
+            "delay_s": jnp.mean(info["delay_s"]),
+            "device_energy": jnp.mean(use["device_energy"]),
+            "server_energy": use["server_energy"][0],
+            "device_queue": jnp.mean(state.device_queue),
+            "server_queue": state.server_queue,
+            "stable": jnp.mean(info["stable"]),
+            "edge": jnp.mean((cut == 0) & (last_cut > 0)),
+            "middle": jnp.mean((cut > 0) & (cut < last_cut)),
+            "local": jnp.mean(cut == last_cut),
+        }
+
+    def budget_use(self, state: EnvState, info: dict[str, Array], params: EnvParams) -> dict[str, Array]:
+        """Energy over budget in the slot: device_energy [N] and server_energy [1]."""
+        return {
+            "device_energy": info["device_energy_j"] / self.device_budget_j(state, params),
+            "server_energy": info["server_energy_j"][None] / params.server_budget_j,
+        }
+
+    def _play(
+        self, key: Array, state: EnvState, action: Array, params: EnvParams
+    ) -> tuple[EnvState, Array, dict[str, Array]]:
+        """Both halves of a slot, unobserved: next state, reward, info."""
+        decision = self.decide(state, action, params)
+        next_state = self.advance(key, state, decision, params)
+        allocation, outcome = decision.allocation, decision.outcome
+        info = {
+            "delay_s": outcome.delay_s,
+            "stable": outcome.stable,
+            "stage_times_s": decision.stage_times,
+            "device_share": allocation.device_share,
+            "bandwidth_share": allocation.bandwidth_share,
+            "server_share": allocation.server_share,
+            "device_energy_j": outcome.device_energy_j,
+            "server_energy_j": outcome.server_energy_j,
+            "objective": allocation.objective,
+            "duality_gap": allocation.duality_gap,
+            "status": allocation.status,
+            "bandwidth_price": allocation.bandwidth_price,
+            "server_price": allocation.server_price,
+            "cut": decision.cuts,
+            "invalid_action": decision.cuts != action,
+        }
+        return next_state, self.reward(state, decision, params), info
+
+    def _problem(self, state: EnvState, params: EnvParams, cut: tuple[Array, ...]) -> SlotProblem:
+        """The slot problem of one cut per user, or of every cut where there is none."""
+        prices = self.slot_prices(state, params)
+        gain = params.channel.gain(state.channel)
+        return SlotProblem(
+            device_work_s=params.device_work_s[state.network, state.device, *cut],
+            uplink_bits=params.uplink_bits[state.network, *cut],
+            server_work_s=params.server_work_s[state.network, *cut],
+            arrival_rate_hz=params.workload.rate_hz(state.workload),
+            device_power_w=params.device_power_w[state.device],
+            tx_power_w=params.tx_power_w,
+            snr=channel.snr(gain, params.tx_power_w, params.bandwidth_hz, params.noise_w_per_hz),
+            delay_price=prices.delay,
+            energy_price=prices.energy,
+            bandwidth_hz=params.bandwidth_hz,
+            server_power_w=params.server_power_w,
+            server_energy_price=prices.server_energy,
+            slot_s=params.slot_s,
+            knee=params.knee,
+        )
 
     def _draw_state(self, key: Array, params: EnvParams) -> EnvState:
-        keys = jax.random.split(key, 6)
-        shape = (self.num_users,)
-        area = jax.random.uniform(keys[2], shape)
-        inner, outer = params.distance_m[:, 0], params.distance_m[:, 1]
-        distance_m = jnp.sqrt(inner**2 + area * (outer**2 - inner**2))  # uniform over the ring's area
+        key_network, key_device, key_channel, key_workload = jax.random.split(key, 4)
         return EnvState(
             slot=jnp.zeros((), jnp.int32),
-            network=sampling.categorical(keys[0], params.network_probability),
-            device=sampling.categorical(keys[1], params.device_probability),
-            mean_gain=channel.mean_gain(distance_m, jax.random.normal(keys[3], shape), params.channel),
-            fading=channel.draw_fading(keys[4], self.num_users, self.fading_diversity),
-            workload=workload.reset(keys[5], self.arrivals, params.workload),
-            device_queue=jnp.zeros(shape),
+            network=sampling.categorical(key_network, params.network_probability),
+            device=sampling.categorical(key_device, params.device_probability),
+            channel=params.channel.init(key_channel, params.distance_m),
+            workload=params.workload.init(key_workload),
+            device_queue=jnp.zeros((self.num_users,)),
             server_queue=jnp.zeros(()),
         )
 

@@ -11,6 +11,9 @@ Source: M. J. Neely, "Stochastic Network Optimization with Application to Commun
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Protocol
+
 import jax.numpy as jnp
 from flax import struct
 from jax import Array
@@ -22,6 +25,55 @@ class SlotPrices(struct.PyTreeNode):
     delay: Array  # [N] per second of mean delay: V ω_n
     energy: Array  # [N] per joule of the device and its radio: Z_n / ē_n
     server_energy: Array  # [] per joule of the server: Y / ē_s
+
+
+class Constraints(Protocol):
+    """How long-term constraints act on a slot: a frozen, hashable part of the environment."""
+
+    def prices(
+        self,
+        tradeoff: Array,
+        delay_weight: Array,
+        device_queue: Array,
+        device_budget_j: Array,
+        server_queue: Array,
+        server_budget_j: Array,
+    ) -> SlotPrices:
+        """Prices of the slot problem from the queues at the start of the slot; arguments as for `slot_prices`."""
+        ...
+
+    def step(self, queue: Array, energy_j: Array, budget_j: Array) -> Array:
+        """A queue one slot later, of the same shape, when `energy_j` of a budget of `budget_j` was used."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class VirtualQueues:
+    """The default: what a slot used over its budget raises its price in the next."""
+
+    def prices(self, *queues: Array) -> SlotPrices:
+        """As `slot_prices`."""
+        return slot_prices(*queues)
+
+    def step(self, queue: Array, energy_j: Array, budget_j: Array) -> Array:
+        """As `step_queue`."""
+        return step_queue(queue, energy_j, budget_j)
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedMultipliers:
+    """Queues that never move: constant multipliers of the budgets, times V.
+
+    Each slot's problem is then the Lagrangian of the long-run problem, and its optimum needs no foresight.
+    """
+
+    def prices(self, *queues: Array) -> SlotPrices:
+        """As `slot_prices`."""
+        return slot_prices(*queues)
+
+    def step(self, queue: Array, energy_j: Array, budget_j: Array) -> Array:
+        """The same queue."""
+        return queue
 
 
 def step_queue(queue: Array, energy_j: Array, budget_j: Array) -> Array:

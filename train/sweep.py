@@ -4,7 +4,7 @@
     python train/sweep.py --config configs/sweeps/rate.yaml --backend ray
     python train/sweep.py --out runs/sweeps/rate --resume
 
-Settings that differ in numbers only are trained together in one compiled call, see `jaxmec.agents.sweep`.
+Settings that differ in numbers only are trained together in one compiled call, see `jaxmec.sweeps`.
 Everything lies in one folder. Interrupt it as you like: what has ended is saved, and --resume runs the rest.
 """
 
@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from rich.markup import escape
 
-from jaxmec.agents.sweep import chunks, folder, plan, report, vectorised
-from jaxmec.agents.sweep.config import Resources, SweepConfig, load, parse, points
-from jaxmec.agents.sweep.progress import Progress
 from jaxmec.config import ConfigError
-from jaxmec.evaluation import terminal
+from jaxmec.reporting.console import fail, say, terminal
+from jaxmec.sweeps import chunks, folder, plan, report, vectorised
+from jaxmec.sweeps.config import Resources, SweepConfig, load, parse, points
+from jaxmec.sweeps.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +48,7 @@ def main(argv: list[str]) -> int:
     try:
         return _run(flags, console)
     except (ConfigError, OSError) as error:
-        console.print(f"[red]error:[/red] {escape(str(error))}")
-        return 2
+        return fail(console, error)
 
 
 def _run(flags: Flags, console: Any) -> int:
@@ -64,13 +62,14 @@ def _run(flags: Flags, console: Any) -> int:
     store = folder.Folder(where, sweep, plan.fingerprint(groups), flags.resume)
 
     total = sweep.seeds * (sweep.samples if adaptive else len(wanted))
-    console.print(
+    say(
+        console,
         f"{total // sweep.seeds} settings × {sweep.seeds} seeds"
-        + ("" if adaptive else f" in {len(groups)} group{'s' * (len(groups) > 1)} of equal shapes")
+        + ("" if adaptive else f" in {len(groups)} group{'s' * (len(groups) > 1)} of equal shapes"),
     )
     finished = len(store.finished())
     if finished:
-        console.print(f"resuming after {finished} of {total} trials")
+        say(console, f"resuming after {finished} of {total} trials")
     if on_ray is not None:
         on_ray.start(flags.ray)
     with Progress(console, total, finished) as progress:
@@ -80,19 +79,19 @@ def _run(flags: Flags, console: Any) -> int:
             on_ray.run_adaptive(sweep, builder, store, progress, flags.ray)
         else:
             on_ray.run_chunks(sweep, groups, store, progress, flags.ray)
-    console.print(progress.summary())
+    say(console, progress.summary())
 
     ranking = report.write_report(store, sweep)
     if ranking:
         console.print(report.ranking_table(ranking, sweep))
-    if ranking and not sweep.across and all(path.startswith("ppo.") for path in sweep.space):
+    if ranking and not sweep.across and all(path.startswith(f"{sweep.algorithm_name}.") for path in sweep.space):
         best = next(row for row in store.rows if all(row[p] == ranking[0][p] for p in sweep.space))
         point = parse({path: best[path] for path in sweep.space}, sweep.space)
         report.write_best(store, sweep.scenario, builder.setting(0, point))
-    console.print(f"sweep folder: {where}", soft_wrap=True)
+    say(console, f"sweep folder: {where}")
     if len(store.finished()) < total:
         again = f"python train/sweep.py --out {where} --resume" + " --backend ray" * (flags.backend == "ray")
-        console.print(f"not finished; continue with: {again}", soft_wrap=True)
+        say(console, f"not finished; continue with: {again}")
         return 130
     return 0
 
@@ -137,7 +136,7 @@ def _run_here(sweep: SweepConfig, groups: list[plan.Group], store: folder.Folder
 def _import_ray() -> Any:
     """The module that sweeps on Ray, which is an extra."""
     try:
-        from jaxmec.agents.sweep import on_ray
+        from jaxmec.sweeps import on_ray
     except ImportError as error:
         raise ConfigError(f"backend: got 'ray', but {error}; install it: pip install 'jaxmec[ray]'") from None
     return on_ray

@@ -16,9 +16,10 @@ from jax import Array
 
 import jaxmec
 from benchmarks.common import Row, Settings, scenario_states, timed, without_final_observation
-from jaxmec.agents import PPOConfig, ppo
+from jaxmec.agents import PPO, actor_critic
 from jaxmec.agents.advantage import gae
-from jaxmec.agents.networks import forward, make_network
+from jaxmec.agents.networks import NETWORKS
+from jaxmec.agents.ppo import clipped_gain
 from jaxmec.allocation import allocate
 
 _ENVS = 4096
@@ -56,16 +57,17 @@ def _remainders(parts: dict[str, float], update: Row) -> Iterator[Row]:
 
 def _parts(settings: Settings) -> Iterator[Row]:
     env, params = jaxmec.make("coinfer10")
-    config = PPOConfig(num_envs=_ENVS)
-    learner = jax.jit(lambda key: ppo.init(env, config, key, params))(jax.random.key(0))
-    network = make_network(config.network, env.num_cuts, config.width)
+    algorithm = PPO(num_envs=_ENVS)
+    model = jax.jit(lambda key: algorithm.init(env, key, params).model)(jax.random.key(0))
+    network = NETWORKS[algorithm.network](width=algorithm.width)
     keys = jax.random.split(jax.random.key(1), _ENVS)
     states, cuts = jax.jit(lambda: scenario_states(env, params, 0, _ENVS))()
     problem = jax.jit(jax.vmap(env.slot_problem, (0, 0, None)))(states, cuts, params)
     observation = jax.jit(jax.vmap(env.observe, (0, None)))(states, params)
-    observation = observation.reshape(config.num_minibatches, -1, *observation.shape[1:])
+    observation = observation.reshape(algorithm.num_minibatches, -1, *observation.shape[1:])
 
-    run = partial(forward, network, learner.moments)
+    def run(weights: Any, observation: Array) -> tuple[Array, Array]:
+        return actor_critic.forward(env, network, model.replace(weights=weights), observation)
 
     def act(weights: Any, observation: Array) -> Any:
         return jax.lax.map(partial(run, weights), observation)
@@ -80,9 +82,9 @@ def _parts(settings: Settings) -> Iterator[Row]:
     step = jax.vmap(env.step, (0, 0, 0, None))
     for what, function, arguments in (
         ("features", jax.vmap(env.observe, (0, None)), (states, params)),
-        ("forward", act, (learner.params, observation)),
+        ("forward", act, (model.weights, observation)),
         ("exact layer", jax.vmap(allocate), (problem,)),
-        ("forward and backward", gradients, (learner.params, observation)),
+        ("forward and backward", gradients, (model.weights, observation)),
         ("env.step", partial(without_final_observation, step), (keys, states, cuts, params)),
     ):
         _, seconds, compile_s = timed(function, arguments, settings)
@@ -95,11 +97,11 @@ def _descend(weights: Any, gradient: Any) -> Any:
 
 def _update(scenario: str, users: int, envs: int) -> Row:
     env, params = jaxmec.make(scenario, num_users=users)
-    config = PPOConfig(num_envs=envs)
-    learner = jax.jit(lambda key: ppo.init(env, config, key, params))(jax.random.key(0))
+    algorithm = PPO(num_envs=envs)
+    learner = jax.jit(lambda key: algorithm.init(env, key, params))(jax.random.key(0))
     started = time.perf_counter()
     update = (
-        jax.jit(lambda learner: ppo.run_updates(env, config, learner, params, 1)[0], donate_argnums=0)
+        jax.jit(lambda learner: algorithm.update(env, learner, params)[0], donate_argnums=0)
         .lower(learner)
         .compile()
     )
@@ -175,7 +177,7 @@ def _cartpole(num_envs: int = 1024, num_steps: int = 32, num_epochs: int = 4, nu
         log_p = jax.nn.log_softmax(logits)
         entropy = -jnp.mean(jnp.sum(jnp.exp(log_p) * log_p, axis=-1))
         error = 0.5 * jnp.mean((new_value - value - advantage) ** 2)
-        return -jnp.mean(ppo.clipped_gain(ratio, scaled, 0.2)) + 0.5 * error - 0.01 * entropy
+        return -jnp.mean(clipped_gain(ratio, scaled, 0.2)) + 0.5 * error - 0.01 * entropy
 
     def step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
         weights, carts = carry

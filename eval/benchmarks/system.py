@@ -11,7 +11,7 @@ import numpy as np
 
 import jaxmec
 from benchmarks.common import Row, Settings, scenario_states, timed, without_final_observation
-from jaxmec.allocation import allocate, lower_bound
+from jaxmec.allocation import allocate
 from jaxmec.policies import BASELINES, make_policy
 
 _POLICY_BATCH = 256
@@ -45,13 +45,11 @@ def policies_section(settings: Settings) -> Iterator[Row]:
     env, params = jaxmec.make("coinfer10")
     keys = jax.random.split(jax.random.key(1), _POLICY_BATCH)
     states, _ = jax.jit(lambda: scenario_states(env, params, 0, _POLICY_BATCH))()
-    bounds = jax.jit(
-        jax.vmap(lambda s: lower_bound(env.cut_problems(s, params), env.action_mask(s, params)).value)
-    )(states)
+    bounds = jax.jit(jax.vmap(lambda s: env.lower_bound(s, params)))(states)
     for name in (*BASELINES, "price"):
         policy = make_policy(name, env)
         cuts, seconds, compile_s = timed(jax.vmap(policy, (0, 0, None)), (keys, states, params), settings)
-        reached = jax.jit(jax.vmap(lambda s, c: allocate(env.slot_problem(s, c, params)).objective))(states, cuts)
+        reached = jax.jit(jax.vmap(lambda s, c: env.objective(s, c, params)))(states, cuts)
         gaps = np.asarray(reached) / np.asarray(bounds) - 1.0
         yield Row(
             section="policies",

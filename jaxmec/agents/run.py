@@ -4,7 +4,7 @@ config.yaml       everything that decides the run
 versions.yaml     what it ran with
 metrics.csv       one row per update
 checkpoints/      the newest few, each with a digest
-policy.msgpack    network weights and observation moments of the newest checkpoint
+policy.msgpack    network weights and running statistics of the newest checkpoint
 """
 
 from __future__ import annotations
@@ -14,27 +14,34 @@ import hashlib
 import platform
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import flax.serialization
 import jax
-import jax.numpy as jnp
 import yaml
-from jax import Array
 
-from jaxmec.agents import normalise, sharding
-from jaxmec.agents.networks import make_network, valid_cuts
-from jaxmec.agents.policy import learned
-from jaxmec.agents.ppo import Learner, PPOConfig
-from jaxmec.config import build, read_yaml
-from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
-from jaxmec.features import observation_size
+from jaxmec.agents import sharding
+from jaxmec.agents.algorithm import Algorithm, Learner
+from jaxmec.agents.evolution import Evolution
+from jaxmec.agents.imitation import Imitation
+from jaxmec.agents.ppo import PPO
+from jaxmec.agents.white_box import WhiteBox
+from jaxmec.config import ConfigError, build, read_yaml
+from jaxmec.environment import Environment, Policy
+from jaxmec.reporting.files import replace_file
+
+ALGORITHMS: dict[str, type] = {
+    "ppo": PPO,
+    "white_box": WhiteBox,
+    "imitation": Imitation,
+    "evolution": Evolution,
+}
 
 KEPT_CHECKPOINTS = 3
-BYTES_PER_UPDATE = 1000  # of metrics, on paper and in TensorBoard; generous
+BYTES_PER_UPDATE = 1500  # of metrics, on paper and in TensorBoard; generous
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -46,16 +53,61 @@ class RunConfig:
     """Name or YAML file of the system."""
     seed: int = 0
     """Of network, episodes and exploration."""
-    ppo: PPOConfig = dataclasses.field(default_factory=PPOConfig)
-    """The learner's hyperparameters."""
+    algorithm: Algorithm = dataclasses.field(default_factory=PPO)
+    """The learner with its hyperparameters."""
+
+
+def algorithm_name(algorithm: Algorithm) -> str:
+    """The name under which files and commands know an algorithm."""
+    return next(name for name, kind in ALGORITHMS.items() if type(algorithm) is kind)
+
+
+def build_algorithm(data: Mapping[str, Any], source: str | Path) -> Algorithm:
+    """The algorithm of a run's or a sweep's file.
+
+    `algorithm` names it (ppo where it is absent), and the section of that name holds its hyperparameters.
+
+    Raises:
+      ConfigError: naming source, field, value and what is allowed.
+    """
+    sections = [name for name in data if name in ALGORITHMS]
+    name = data.get("algorithm", sections[0] if len(sections) == 1 else "ppo")
+    if not isinstance(name, str) or name not in ALGORITHMS:
+        raise ConfigError(f"{source}: algorithm: got {name!r}; allowed are {', '.join(ALGORITHMS)}")
+    for section in sections:
+        if section != name:
+            raise ConfigError(f"{source}: {section}: got a section of another algorithm; algorithm is {name!r}")
+    return build(ALGORITHMS[name], data.get(name, {}), source, name)
+
+
+def build_run(data: Mapping[str, Any], source: str | Path) -> RunConfig:
+    """A run's configuration from plain data.
+
+    Raises:
+      ConfigError: naming source, field, value and what is allowed.
+    """
+    rest = {name: value for name, value in data.items() if name != "algorithm" and name not in ALGORITHMS}
+    return build(RunConfig, rest, source, given={"algorithm": build_algorithm(data, source)})
+
+
+def dump_algorithm(algorithm: Algorithm) -> dict[str, Any]:
+    """What `build_algorithm` reads, as plain data."""
+    name = algorithm_name(algorithm)
+    return {"algorithm": name, name: dataclasses.asdict(algorithm)}  # type: ignore[call-overload]
+
+
+def dump_run(config: RunConfig) -> str:
+    """The configuration as the text of a run's file."""
+    data = {"scenario": config.scenario, "seed": config.seed, **dump_algorithm(config.algorithm)}
+    return yaml.safe_dump(data, sort_keys=False)
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
     """Write `config.yaml` and `versions.yaml`."""
-    (folder / "config.yaml").write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+    replace_file(folder / "config.yaml", dump_run(config))
     versions = {name: metadata.version(name) for name in ("jaxmec", "jax", "jaxlib", "flax", "optax", "numpy")}
     machine = {"python": platform.python_version(), "device": str(jax.devices()[0])}
-    (folder / "versions.yaml").write_text(yaml.safe_dump(versions | machine, sort_keys=False))
+    replace_file(folder / "versions.yaml", yaml.safe_dump(versions | machine, sort_keys=False))
 
 
 def load_config(folder: Path) -> RunConfig:
@@ -65,7 +117,7 @@ def load_config(folder: Path) -> RunConfig:
       ConfigError: if the folder holds no run.
     """
     path = folder / "config.yaml"
-    return build(RunConfig, read_yaml(path), path)
+    return build_run(read_yaml(path), path)
 
 
 def save_checkpoint(folder: Path, learner: Learner) -> None:
@@ -83,7 +135,7 @@ def save_checkpoint(folder: Path, learner: Learner) -> None:
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
     _write(checkpoints / f"{int(whole.updates):08d}.msgpack", whole)
-    _write(folder / "policy.msgpack", {"params": whole.params, "moments": whole.moments})
+    _write(folder / "policy.msgpack", whole.model)
     for old in sorted(checkpoints.glob("*.msgpack"))[:-KEPT_CHECKPOINTS]:
         old.unlink()
 
@@ -111,32 +163,27 @@ def check_space(folder: Path, config: RunConfig, learner: Learner) -> None:
       OSError: saying what is needed and what is free.
     """
     needed = (KEPT_CHECKPOINTS + 2) * sum(leaf.nbytes for leaf in jax.tree.leaves(learner.replace(key=None)))
-    needed += BYTES_PER_UPDATE * config.ppo.num_updates
+    needed += BYTES_PER_UPDATE * config.algorithm.num_updates
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(f"out: {folder} has {free / 1e6:.0f} MB free; the run's files need {needed / 1e6:.0f} MB")
 
 
-def load_policy(
-    folder: str | Path, env: EdgeInferenceEnv, candidates: int = 1
-) -> Callable[[Array, EnvState, EnvParams], Array]:
+def load_policy(folder: str | Path, env: Environment, candidates: int = 1) -> Policy:
     """The policy that a run has learned: policy(key, state, params) -> int32[N], each user's most probable cut.
 
     Args:
       folder: of the run.
       env: any environment for a "set" network; for "mlp" one of the run's shapes.
-      candidates: see `jaxmec.agents.policy.learned`.
+      candidates: see `jaxmec.agents.actor_critic.policy`.
 
     Raises:
       ConfigError: if the folder holds no run; ValueError if its policy is damaged or of other shapes, or for no
         candidates.
     """
     folder = Path(folder)
-    config = load_config(folder).ppo
-    network = make_network(config.network, env.num_cuts, config.width)
-    observation = jnp.zeros((env.num_users, observation_size(env.num_cuts)), jnp.float32)
-    weights = jax.eval_shape(network.init, jax.random.key(0), observation, valid_cuts(observation, env.num_cuts))
-    like = {"params": weights, "moments": normalise.init()}
+    algorithm = load_config(folder).algorithm
+    like = jax.eval_shape(lambda key: algorithm.init_model(env, key), jax.random.key(0))
     stored = _read(folder / "policy.msgpack", like)
     for (path, wanted), found in zip(jax.tree.leaves_with_path(like), jax.tree.leaves(stored), strict=True):
         if wanted.shape != found.shape:
@@ -144,15 +191,14 @@ def load_policy(
                 f"{folder}: the policy's {jax.tree_util.keystr(path)} has shape {found.shape}, but this "
                 f"environment needs {wanted.shape}; only 'set' networks serve other numbers of users or cuts"
             )
-
-    return learned(env, network, stored["params"], stored["moments"], candidates)
+    # Of a finished learner only the model is left, which is all that its policy needs.
+    learner: Any = Learner(model=stored, optimiser=None, env_state=None, key=None, updates=None)  # type: ignore[arg-type]
+    return algorithm.policy(env, learner, candidates)
 
 
 def _write(path: Path, tree: Any) -> None:
     content = flax.serialization.to_bytes(tree)
-    temporary = path.with_suffix(".part")
-    temporary.write_bytes(hashlib.sha256(content).digest() + content)
-    temporary.replace(path)
+    replace_file(path, hashlib.sha256(content).digest() + content)
 
 
 def _read(path: Path, like: Any) -> Any:

@@ -1,7 +1,7 @@
 """One run on many devices: the environments are spread over all of them, everything else is on each.
 
 `jit` partitions the update by where its arguments lie: every device simulates its own environments, and gradients,
-moments and metrics, which are means over environments, become all-reduces. The numbers are those of one device up
+statistics and metrics, which are means over environments, become all-reduces. The numbers are those of one device up
 to the order of summation.
 """
 
@@ -12,9 +12,8 @@ from collections.abc import Callable
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxmec.agents import ppo
-from jaxmec.agents.ppo import Learner, PPOConfig
-from jaxmec.env import EdgeInferenceEnv, EnvParams
+from jaxmec.agents.algorithm import Algorithm, Learner
+from jaxmec.environment import Environment, Params
 
 
 def all_devices() -> Mesh:
@@ -22,48 +21,49 @@ def all_devices() -> Mesh:
     return jax.make_mesh((jax.device_count(),), ("environments",), axis_types=(AxisType.Auto,))
 
 
-def check(config: PPOConfig, mesh: Mesh) -> None:
+def check(algorithm: Algorithm, mesh: Mesh) -> None:
     """Sizes that the devices cannot share evenly, before anything is traced.
 
     Raises:
       ValueError: naming the field, its value and what is allowed.
     """
-    multiple = mesh.size * config.num_minibatches
-    if config.num_envs % multiple:
+    multiple = mesh.size * algorithm.num_groups
+    if algorithm.num_envs % multiple:
         raise ValueError(
-            f"num_envs: got {config.num_envs}; allowed on {mesh.size} devices with {config.num_minibatches} "
+            f"num_envs: got {algorithm.num_envs}; allowed on {mesh.size} devices with {algorithm.num_groups} "
             f"minibatches are multiples of {multiple}"
         )
 
 
-def shardings(env: EdgeInferenceEnv, config: PPOConfig, params: EnvParams, mesh: Mesh) -> Learner:
+def shardings(env: Environment, algorithm: Algorithm, params: Params, mesh: Mesh) -> Learner:
     """Where every leaf of a learner lies."""
-    learner = jax.eval_shape(lambda key: ppo.init(env, config, key, params), jax.random.key(0))
+    learner = jax.eval_shape(lambda key: algorithm.init(env, key, params), jax.random.key(0))
 
     def place(path: tuple, _: jax.ShapeDtypeStruct) -> NamedSharding:
-        spread = path[0].name == "env_state"  # every minibatch is spread over all devices
+        spread = path[0].name == "env_state"  # every group is spread over all devices
         return NamedSharding(mesh, PartitionSpec(None, "environments") if spread else PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(place, learner)
 
 
 def compile_run(
-    env: EdgeInferenceEnv, config: PPOConfig, params: EnvParams, mesh: Mesh
+    env: Environment, algorithm: Algorithm, params: Params, mesh: Mesh
 ) -> tuple[Callable[[jax.Array], Learner], Callable[[Learner], tuple[Learner, dict[str, jax.Array]]]]:
     """Compiled init(key) -> Learner and update(learner) -> (Learner, metrics), spread over a mesh.
 
     The update gives its input's memory away.
     """
-    where, everywhere = shardings(env, config, params, mesh), NamedSharding(mesh, PartitionSpec())
-    init = jax.jit(lambda key: ppo.init(env, config, key, params), out_shardings=where)
-    update = jax.jit(
-        lambda learner: ppo.run_updates(env, config, learner, params, 1),
-        in_shardings=(where,),
-        out_shardings=(where, everywhere),
-        donate_argnums=0,
-    )
-    shape = jax.eval_shape(init, jax.random.key(0))
-    return init.lower(jax.random.key(0)).compile(), update.lower(shape).compile()
+    with jax.set_mesh(mesh):
+        where, everywhere = shardings(env, algorithm, params, mesh), NamedSharding(mesh, PartitionSpec())
+        init = jax.jit(lambda key: algorithm.init(env, key, params), out_shardings=where)
+        update = jax.jit(
+            lambda learner: algorithm.update(env, learner, params),
+            in_shardings=(where,),
+            out_shardings=(where, everywhere),
+            donate_argnums=0,
+        )
+        shape = jax.eval_shape(init, jax.random.key(0))
+        return init.lower(jax.random.key(0)).compile(), update.lower(shape).compile()
 
 
 def gather(learner: Learner) -> Learner:

@@ -5,11 +5,22 @@ It stands alone: nothing here knows the environment.
 
 from jaxmec.allocation._allocate import Allocation, Status, allocate
 from jaxmec.allocation._bound import LowerBound, cut_costs, lower_bound
-from jaxmec.allocation._problem import DOMAIN, Outcome, SlotProblem, evaluate, objective, stage_times
+from jaxmec.allocation._problem import (
+    DOMAIN,
+    SHARED_LEAVES,
+    USER_LEAVES,
+    Outcome,
+    SlotProblem,
+    evaluate,
+    objective,
+    stage_times,
+)
 from jaxmec.allocation._solver import SolverConfig
 
 __all__ = [
     "DOMAIN",
+    "SHARED_LEAVES",
+    "USER_LEAVES",
     "Allocation",
     "LowerBound",
     "Outcome",

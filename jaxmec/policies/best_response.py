@@ -9,12 +9,11 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from jaxmec.allocation import allocate
-from jaxmec.features import expected_costs
+from jaxmec.closed_form import expected_costs
 
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
-    from jaxmec.policies import Policy
+    from jaxmec.environment import Policy
 
 MIN_GAIN = 1e-5  # relative; smaller gains are the allocation's rounding and could cycle
 MAX_SWEEPS = 20
@@ -39,7 +38,7 @@ def best_response(env: EdgeInferenceEnv) -> Policy:
         mask = env.action_mask(state, params)
 
         def objective(cuts: Array) -> Array:
-            return allocate(env.slot_problem(state, cuts, params), env.solver).objective
+            return env.objective(state, cuts, params)
 
         def take_turn(search: _Search) -> _Search:
             user = search.turn % num_users

@@ -8,11 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmec.allocation import allocate
-
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
-    from jaxmec.policies import Policy
+    from jaxmec.environment import Policy
 
 MAX_COMBINATIONS = 1_000_000
 _CHUNK = 4096  # combinations that are allocated at once
@@ -42,8 +40,7 @@ def exhaustive(env: EdgeInferenceEnv) -> Policy:
         def cost(number: Array) -> Array:
             cuts = digits(number)
             valid = jnp.all(jnp.take_along_axis(mask, cuts[:, None], axis=-1))
-            problem = env.slot_problem(state, cuts, params)
-            return jnp.where(valid, allocate(problem, env.solver).objective, jnp.inf)
+            return jnp.where(valid, env.objective(state, cuts, params), jnp.inf)
 
         def best_of_chunk(best: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
             numbers = jnp.minimum(start + jnp.arange(chunk), combinations - 1)

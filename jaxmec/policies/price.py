@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmec.allocation import allocate, lower_bound
+from jaxmec.allocation import lower_bound
 from jaxmec.policies.best_response import MIN_GAIN
 
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
-    from jaxmec.policies import Policy
+    from jaxmec.environment import Policy
 
 MAX_FLIPS = 20
 
@@ -31,7 +31,7 @@ def price(env: EdgeInferenceEnv) -> Policy:
         mask = env.action_mask(state, params)
 
         def objective(cuts: Array) -> Array:
-            return allocate(env.slot_problem(state, cuts, params), env.solver).objective
+            return env.objective(state, cuts, params)
 
         def flip(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
             cuts, value, _, flips = carry

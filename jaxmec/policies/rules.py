@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmec.features import equal_share_times, expected_costs
+from jaxmec.closed_form import equal_share_times, expected_costs
 
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
-    from jaxmec.policies import Policy
+    from jaxmec.environment import Policy
 
 
 def local_only(env: EdgeInferenceEnv) -> Policy:
@@ -60,7 +60,7 @@ def greedy(env: EdgeInferenceEnv) -> Policy:
 
 
 def closed_form(env: EdgeInferenceEnv) -> Policy:
-    """Each user's cheapest cut by `jaxmec.features.expected_costs`: prices in closed form, no search."""
+    """Each user's cheapest cut by `jaxmec.closed_form.expected_costs`: prices in closed form, no search."""
 
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         mask = env.action_mask(state, params)

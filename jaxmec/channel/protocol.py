@@ -1,0 +1,55 @@
+"""What a channel is, and what the radio section of a scenario says whatever the channel."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+from jax import Array
+
+from jaxmec.config import number
+
+
+class Channel(Protocol):
+    """How the power gain of every user's uplink moves. A frozen pytree: its numbers are leaves, its kind is its type.
+
+    The state is any pytree of arrays; only the channel reads it. Every method works under jit, vmap and grad.
+    """
+
+    def init(self, key: Array, distance_m: Array) -> Any:
+        """Place the users and start their channels.
+
+        Args:
+          key: random key.
+          distance_m: [N, 2] inner and outer radius, m, of the ring around the antenna that each user starts in.
+
+        Returns:
+          The state in an episode's first slot, stationary.
+        """
+        ...
+
+    def step(self, key: Array, state: Any) -> Any:
+        """The state one slot later, of the same structure, shapes and dtypes."""
+        ...
+
+    def gain(self, state: Any) -> Array:
+        """Power gain of every user's uplink in this slot, linear: [N]."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Radio:
+    """The shared uplink. A channel's settings add fields of their own."""
+
+    bandwidth_hz: float = number(above=0)
+    noise_dbm_per_hz: float = -174.0
+    noise_figure_db: float = number(0.0, at_least=0)
+
+    @property
+    def noise_w_per_hz(self) -> float:
+        """Noise density at the receiver, its noise figure included."""
+        return 10 ** ((self.noise_dbm_per_hz + self.noise_figure_db - 30) / 10)
+
+    def channel(self) -> Channel:
+        """The channel that these settings describe."""
+        raise NotImplementedError

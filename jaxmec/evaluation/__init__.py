@@ -1,0 +1,38 @@
+"""What policies are judged by.
+
+compare.py      every policy on the same episodes and at the same states
+tables.py       the comparison as rows and tables
+statistics.py   means and confidence intervals
+"""
+
+from jaxmec.evaluation.compare import (
+    Comparison,
+    EvaluationConfig,
+    LongRun,
+    bounds_at,
+    decision_seconds,
+    evaluate_policies,
+    long_runs,
+    objectives_at,
+)
+from jaxmec.evaluation.statistics import (
+    bootstrap_interval,
+    interquartile_mean,
+    mean_and_interval,
+    paired_difference,
+)
+
+__all__ = [
+    "Comparison",
+    "EvaluationConfig",
+    "LongRun",
+    "bootstrap_interval",
+    "bounds_at",
+    "decision_seconds",
+    "evaluate_policies",
+    "interquartile_mean",
+    "long_runs",
+    "mean_and_interval",
+    "objectives_at",
+    "paired_difference",
+]

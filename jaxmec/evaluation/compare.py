@@ -1,0 +1,217 @@
+"""Policies on the same episodes and at the same states.
+
+Every policy meets the same populations, channels and arrivals (common random numbers), so differences between
+policies are far more certain than each policy's own confidence interval says. All policies are compiled into one
+programme and a number picks one: the environment's slot, its larger part, is so compiled once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxmec.config import number
+from jaxmec.environment import Environment, Params, Policy, State
+from jaxmec.reporting.files import write_csv
+from jaxmec.rollout import Slot, rollout
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+BINDS = 0.95  # of a budget: whoever uses more is limited by it
+Tell = Callable[[str], None]  # what is being done, for whoever waits
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How policies are evaluated; the same values and policies give the same result."""
+
+    num_envs: int = number(32, at_least=1)  # episodes, each with its own population
+    num_slots: int | None = number(None, at_least=1)  # per episode; the scenario's own length if absent
+    time_decisions: bool = False  # how long each policy takes for a slot
+    seed: int = 2**20  # far from training's seeds: the episodes are held out
+    state_every: int = number(10, at_least=1)  # slots between the states at which objectives are compared
+    reference: str | None = None  # whose states those are; best_response if it takes part, else the first policy
+
+
+@dataclasses.dataclass(frozen=True)
+class LongRun:
+    """One policy on its own trajectories. E episodes, T slots, N users."""
+
+    metrics: dict[str, np.ndarray]  # name -> [E], one mean per episode
+    curves: dict[str, np.ndarray]  # name -> [T], mean over episodes
+    actions: np.ndarray  # int32[E, T, N]
+    states: State  # leaves [E, T, ...], at the start of every slot
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Everything an evaluation found, by policy."""
+
+    long_run: dict[str, LongRun]
+    objectives: dict[str, np.ndarray]  # [S] at the same states
+    bound: np.ndarray  # [S] certified lower bound at those states
+    states: State  # [S, ...]
+    reference: str
+    decision_s: dict[str, float]  # per state, all states at once; empty if not asked for
+
+    def save(self, folder: Path) -> None:
+        """Write `long_run.csv` and `same_states.csv`."""
+        from jaxmec.evaluation import tables
+
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(folder / "long_run.csv", tables.long_run_rows(self.long_run))
+        write_csv(folder / "same_states.csv", tables.same_state_rows(self))
+
+    def tables(self) -> list[Table]:
+        """The two tables for a terminal."""
+        from jaxmec.evaluation import tables
+
+        return [tables.long_run_table(self.long_run), tables.same_state_table(self)]
+
+
+def evaluate_policies(
+    env: Environment,
+    params: Params,
+    policies: Mapping[str, Policy],
+    config: EvaluationConfig = EvaluationConfig(),
+    tell: Tell = lambda _: None,
+) -> Comparison:
+    """Run every policy on the same held-out episodes and compare their objectives at the reference's states.
+
+    Args:
+      env: the environment.
+      params: of the system; `episode_slots` of it is the episodes' length where the configuration has none.
+      policies: by name.
+      config: how.
+      tell: is told what is being done.
+
+    Raises:
+      ValueError: if there is no policy, or the reference is not among them.
+    """
+    if not policies:
+        raise ValueError("policies: got none; allowed is at least one")
+    reference = config.reference
+    if reference is None:
+        reference = "best_response" if "best_response" in policies else next(iter(policies))
+    if reference not in policies:
+        raise ValueError(f"reference: got {reference!r}; allowed are {', '.join(policies)}")
+    num_slots = int(params.episode_slots) if config.num_slots is None else config.num_slots
+    key_episodes, key_states = jax.random.split(jax.random.key(config.seed))
+    results = long_runs(env, policies, key_episodes, params, config.num_envs, num_slots, tell)
+    states = jax.tree.map(
+        lambda leaf: leaf[:, config.state_every - 1 :: config.state_every].reshape(-1, *leaf.shape[2:]),
+        results[reference].states,
+    )
+    objectives = objectives_at(env, policies, key_states, params, states, tell)
+    tell("bounding what any policy could reach")
+    bound = bounds_at(env, params, states)
+    decision_s = {}
+    if config.time_decisions:
+        for name, policy in policies.items():
+            tell(f"timing {name}")
+            decision_s[name] = decision_seconds(env, policy, key_states, params, states)
+    return Comparison(results, objectives, bound, states, reference, decision_s)
+
+
+def long_runs(
+    env: Environment,
+    policies: Mapping[str, Policy],
+    key: Array,
+    params: Params,
+    num_episodes: int,
+    num_slots: int,
+    tell: Tell = lambda _: None,
+) -> dict[str, LongRun]:
+    """Run policies for whole episodes, each with its own population; the same key gives the same episodes."""
+
+    def measure(slot: Slot) -> tuple:
+        measured = env.metrics(slot.state, slot.reward, slot.info, params)
+        return measured, env.budget_use(slot.state, slot.info, params), slot.action, slot.state
+
+    def episode(policy: Policy, key: Array) -> tuple[dict[str, Array], dict[str, Array], Array, State]:
+        key_reset, key_run = jax.random.split(key)
+        _, start = env.reset(key_reset, params)
+        _, (measured, use, actions, states) = rollout(env, policy, key_run, start, params, num_slots, measure)
+        metrics = {name: jnp.mean(values) for name, values in measured.items()}
+        for name, values in use.items():
+            metrics[f"{name}_excess"] = jnp.mean(jnp.maximum(jnp.mean(values, axis=0) - 1.0, 0.0))
+            settled = jnp.mean(values[num_slots // 2 :], axis=0)
+            metrics[f"{name}_binding"] = jnp.mean(settled >= BINDS)
+        return metrics, measured, actions, states
+
+    @jax.jit
+    def run(number: Array, keys: Array) -> tuple:
+        return jax.vmap(lambda key: episode(_picked(policies, number), key))(keys)
+
+    keys = jax.random.split(key, num_episodes)
+    results = {}
+    for number_, name in enumerate(policies):
+        tell(f"evaluating {name}, {number_ + 1} of {len(policies)}")
+        metrics, curves, actions, states = run(jnp.asarray(number_), keys)
+        results[name] = LongRun(
+            metrics={name: np.asarray(values) for name, values in metrics.items()},
+            curves={name: np.asarray(values).mean(axis=0) for name, values in curves.items()},
+            actions=np.asarray(actions),
+            states=states,
+        )
+    return results
+
+
+def objectives_at(
+    env: Environment,
+    policies: Mapping[str, Policy],
+    key: Array,
+    params: Params,
+    states: State,
+    tell: Tell = lambda _: None,
+) -> dict[str, np.ndarray]:
+    """Slot objective [S] of every policy's options at given states [S, ...]."""
+
+    @jax.jit
+    def reached(number: Array, keys: Array, states: State) -> Array:
+        def one(key: Array, state: State) -> Array:
+            return env.objective(state, _picked(policies, number)(key, state, params), params)
+
+        return jax.vmap(one)(keys, states)
+
+    keys = jax.random.split(key, _number_of(states))
+    objectives = {}
+    for number_, name in enumerate(policies):
+        tell(f"comparing {name} at the same states, {number_ + 1} of {len(policies)}")
+        objectives[name] = np.asarray(reached(jnp.asarray(number_), keys, states))
+    return objectives
+
+
+def decision_seconds(env: Environment, policy: Policy, key: Array, params: Params, states: State) -> float:
+    """Seconds per state for the options of all states [S, ...] at once: the fastest of three, compilation apart."""
+    keys = jax.random.split(key, _number_of(states))
+    decide = jax.jit(jax.vmap(policy, (0, 0, None))).lower(keys, states, params).compile()
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        jax.block_until_ready(decide(keys, states, params))
+        seconds.append(time.perf_counter() - started)
+    return min(seconds) / len(keys)
+
+
+def bounds_at(env: Environment, params: Params, states: State) -> np.ndarray:
+    """Certified lower bound [S] of the slot objective over everything, at given states [S, ...]."""
+    return np.asarray(jax.jit(jax.vmap(lambda state: env.lower_bound(state, params)))(states))
+
+
+def _picked(policies: Mapping[str, Policy], number: Array) -> Policy:
+    """The policy of a number; all of them are part of the programme."""
+    return lambda key, state, params: jax.lax.switch(number, list(policies.values()), key, state, params)
+
+
+def _number_of(states: State) -> int:
+    return jax.tree.leaves(states)[0].shape[0]

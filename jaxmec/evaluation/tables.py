@@ -1,0 +1,103 @@
+"""A comparison of policies as rows for CSV files and as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxmec.evaluation.statistics import mean_and_interval
+from jaxmec.reporting.tables import number, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from jaxmec.evaluation.compare import Comparison, LongRun
+
+Row = dict[str, float | str]
+
+# What the terminal shows of the metrics that there are: header and form. Everything is in the CSV.
+SHOWN = {
+    "delay_s": ("delay [s]", "{:.4g}"),
+    "device_energy": ("energy/budget", "{:.3f}"),
+    "device_energy_excess": ("excess", "{:.2%}"),
+    "server_energy": ("server", "{:.3f}"),
+    "stable": ("stable", "{:.1%}"),
+}
+OTHERWISE = {
+    "reward": ("reward", "{:.4g}"),
+    "objective": ("objective", "{:.4g}"),
+}  # of an environment without those
+
+
+def long_run_rows(results: Mapping[str, LongRun]) -> list[Row]:
+    """One row per policy: every metric's mean and the half-width of its 95 % interval."""
+    rows = []
+    for policy, result in results.items():
+        row: Row = {"policy": policy}
+        for name, values in result.metrics.items():
+            row[name], row[f"{name}_ci95"] = mean_and_interval(values)
+        rows.append(row)
+    return rows
+
+
+def same_state_rows(comparison: Comparison) -> list[Row]:
+    """One row per policy: objectives at the same states, against the reference policy and the bound."""
+    best, bound = comparison.objectives[comparison.reference], comparison.bound
+    return [
+        {
+            "policy": policy,
+            "objective_mean": float(values.mean()),
+            "objective_p50": float(np.percentile(values, 50)),
+            "objective_p99": float(np.percentile(values, 99)),
+            "mean_over_reference": float(values.mean() / best.mean()),
+            "ratio_to_reference_mean": float((values / best).mean()),
+            "ratio_to_reference_p99": float(np.percentile(values / best, 99)),
+            "certified_gap_mean": float((values / bound - 1.0).mean()),
+            "certified_gap_p99": float(np.percentile(values / bound - 1.0, 99)),
+            "decision_us": 1e6 * comparison.decision_s.get(policy, float("nan")),
+        }
+        for policy, values in comparison.objectives.items()
+    ]
+
+
+def long_run_table(results: Mapping[str, LongRun]) -> Table:
+    """The long-run metrics for a terminal of eighty columns."""
+    rows = long_run_rows(results)
+    shown = {name: how for name, how in SHOWN.items() if name in rows[0]} or {
+        name: how for name, how in OTHERWISE.items() if name in rows[0]
+    }
+    first = next(iter(shown))
+    headers = ["policy", *(header for header, _ in shown.values())]
+    headers.insert(2, "± 95 %")
+    cuts = all(name in rows[0] for name in ("edge", "middle", "local"))
+    body = []
+    for row in rows:
+        cells = [form.format(row[name]) for name, (_, form) in shown.items()]
+        cells.insert(1, number(float(row[f"{first}_ci95"]), "{:.2g}"))
+        if cuts:
+            cells.append("/".join(f"{100 * float(row[name]):.0f}" for name in ("edge", "middle", "local")))
+        body.append([row["policy"], *cells])
+    return table("On each policy's own trajectory", [*headers, *(["edge/mid/local %"] if cuts else [])], body)
+
+
+def same_state_table(comparison: Comparison) -> Table:
+    """The objectives at the same states for a terminal of eighty columns."""
+    forms = {
+        "objective_mean": ("mean", "{:.4g}"),
+        "ratio_to_reference_mean": ("ratio", "{:.4f}"),
+        "ratio_to_reference_p99": ("ratio p99", "{:.3f}"),
+        "certified_gap_mean": ("gap", "{:.2%}"),
+        "certified_gap_p99": ("gap p99", "{:.2%}"),
+    }
+    if comparison.decision_s:
+        forms["decision_us"] = ("µs/slot", "{:,.1f}")
+    return table(
+        f"Slot objective at the same states; ratio to {comparison.reference}, gap to the certified bound",
+        ["policy", *(header for header, _ in forms.values())],
+        [
+            [row["policy"], *(form.format(row[name]) for name, (_, form) in forms.items())]
+            for row in same_state_rows(comparison)
+        ],
+    )

@@ -1,0 +1,65 @@
+"""A training run's metrics, row by row."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from jaxmec.config import ConfigError
+
+
+class Logger(Protocol):
+    """Takes a row of numbers after every update."""
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append a row, whose keys are the same every time; `update` counts from one."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        ...
+
+
+class MetricsFile:
+    """A CSV file of one row per update; on resuming, rows after the checkpoint are dropped."""
+
+    def __init__(self, path: Path, rows: int) -> None:
+        kept = path.read_text().splitlines()[: rows + 1] if rows and path.exists() else []
+        self._file = path.open("w", newline="")
+        self._file.writelines(f"{line}\n" for line in kept)
+        self._header_written = bool(kept)
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append a row and hand it to the operating system."""
+        writer = csv.DictWriter(self._file, fieldnames=list(row), lineterminator="\n")
+        if not self._header_written:
+            writer.writeheader()
+            self._header_written = True
+        writer.writerow(row)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TensorBoard:
+    """The same rows as TensorBoard events; on resuming, events after the checkpoint are hidden."""
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise ConfigError('tensorboard: not installed; pip install -e ".[tensorboard]"') from None
+        self._writer = SummaryWriter(str(folder), purge_step=rows + 1)
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append a row."""
+        for name, value in row.items():
+            self._writer.add_scalar(name, value, row["update"])
+
+    def close(self) -> None:
+        """Close the event file."""
+        self._writer.close()

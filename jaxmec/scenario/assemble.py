@@ -1,0 +1,122 @@
+"""From a scenario to an environment and its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmec import devices, profiles
+from jaxmec.config import ConfigError, default_float
+from jaxmec.env import EdgeInferenceEnv, EnvParams
+from jaxmec.scenario.schema import Scenario, UserGroup
+
+T = TypeVar("T")
+
+
+def assemble(config: Scenario, path: Path) -> tuple[EdgeInferenceEnv, EnvParams]:
+    """Build a scenario that was read from `path`, to whose folder its other files are relative.
+
+    Raises:
+      ConfigError: naming file, field, value and what is allowed.
+    """
+    users = [group for group in config.users for _ in range(group.count)]
+    network_names, device_names = (
+        list(dict.fromkeys(name for group in config.users for name in getattr(group, of)))
+        for of in ("networks", "devices")
+    )
+    networks = [_load(profiles.load, _relative(name, path), path, "users.networks") for name in network_names]
+    if config.wire.prune:
+        networks = [network.pruned() for network in networks]
+    classes = [_load(devices.load, name, path, "users.devices") for name in device_names]
+    server = _load(devices.load, config.server.device, path, "server.device")
+
+    radio, rates = config.radio, _per_user(users, "arrival_rate_hz")
+    try:
+        arrivals = config.arrivals.process(rates[:, 0], rates[:, 1], config.slot_s, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    device_work_s, uplink_bits, server_work_s, valid_cut = _tables(networks, classes, server, config)
+    params = EnvParams(
+        device_work_s=default_float(device_work_s),
+        uplink_bits=default_float(uplink_bits),
+        server_work_s=default_float(server_work_s),
+        valid_cut=jnp.asarray(valid_cut),
+        device_power_w=default_float([device.power_w for device in classes]),
+        network_probability=default_float(_weights(users, "networks", network_names)),
+        device_probability=default_float(_weights(users, "devices", device_names)),
+        # Classes that a group never draws need no budget; any positive number keeps the table ordinary.
+        device_budget_j=default_float(
+            [[user.energy_budget_j.get(name, 1.0) for name in device_names] for user in users]
+        ),
+        distance_m=default_float(_per_user(users, "distance_m")),
+        delay_weight=default_float(_per_user(users, "delay_weight")),
+        tx_power_w=default_float(_per_user(users, "tx_power_w")),
+        workload=arrivals,
+        channel=radio.channel(),
+        bandwidth_hz=default_float(radio.bandwidth_hz),
+        noise_w_per_hz=default_float(radio.noise_w_per_hz),
+        server_power_w=default_float(server.power_w if config.server.power_w is None else config.server.power_w),
+        server_budget_j=default_float(config.server.energy_budget_j),
+        tradeoff=default_float(config.tradeoff),
+        slot_s=default_float(config.slot_s),
+        knee=default_float(config.knee),
+        episode_slots=jnp.asarray(config.episode_slots),
+    )
+    env = EdgeInferenceEnv(
+        num_users=len(users),
+        num_cuts=valid_cut.shape[-1],
+        defaults=params,
+        network_names=tuple(network.name for network in networks),
+        device_names=tuple(device_names),
+    )
+    return env, params
+
+
+def _tables(
+    networks: Sequence[profiles.PartitionProfile],
+    classes: Sequence[devices.Device],
+    server: devices.Device,
+    config: Scenario,
+) -> tuple[np.ndarray, ...]:
+    """What every cut demands: device_work_s [M, D, K], uplink_bits [M, K], server_work_s [M, K], valid_cut [M, K]."""
+    num_cuts = max(len(network) for network in networks)
+
+    def pad(column: np.ndarray) -> np.ndarray:
+        # Rows beyond a network's last cut repeat it, so that masked entries stay ordinary numbers.
+        return np.pad(column, (0, num_cuts - len(column)), mode="edge")
+
+    bits = config.wire.activation_bits
+    stages = [[network.stages(device, server, wire_bits=bits) for device in classes] for network in networks]
+    return (
+        np.array([[pad(stage.device_work_s) for stage in row] for row in stages]),
+        np.array([pad(row[0].uplink_bits) for row in stages]),
+        np.array([pad(row[0].server_work_s) for row in stages]),
+        np.arange(num_cuts) < np.array([[len(network)] for network in networks]),
+    )
+
+
+def _per_user(users: Sequence[UserGroup], of: str) -> np.ndarray:
+    return np.array([getattr(user, of) for user in users], dtype=float)
+
+
+def _weights(users: Sequence[UserGroup], of: str, names: Sequence[str]) -> np.ndarray:
+    """Probabilities [N, len(names)]."""
+    rows = np.array([[getattr(user, of).get(name, 0.0) for name in names] for user in users])
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+def _load(load: Callable[[str], T], name: str, path: Path, field: str) -> T:
+    try:
+        return load(name)
+    except (KeyError, ValueError, OSError) as error:
+        message = error.args[0] if error.args else error
+        raise ConfigError(f"{path}: {field}: got {name!r}: {message}") from None
+
+
+def _relative(name: str, path: Path) -> str:
+    """A profile's name as it is; a profile's file relative to the scenario's."""
+    return str(path.parent / name) if name.endswith(".json") else name
