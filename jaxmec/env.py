@@ -24,8 +24,10 @@ from jaxmec.allocation import (
 )
 from jaxmec.batching import only_where
 from jaxmec.channel import Channel
+from jaxmec.fidelity import Fidelity, Stationary
 from jaxmec.lyapunov import Constraints, SlotPrices, VirtualQueues
 from jaxmec.observation import Observation, Views, log_expected_cost
+from jaxmec.requests.protocol import RequestArrivals
 from jaxmec.reward import DriftPlusPenalty, Reward
 from jaxmec.workload import Arrivals
 
@@ -45,8 +47,10 @@ class EnvParams(struct.PyTreeNode):
     device_budget_j: Array  # [N, D] energy per slot, of the device and its radio
     distance_m: Array  # [N, 2] inner and outer radius of the ring in which each user starts
     delay_weight: Array  # [N] ω
+    deadline_s: Array  # [N] of a request; read at request fidelity
     tx_power_w: Array  # [N]
     workload: Arrivals
+    requests: RequestArrivals  # within a slot; read at request fidelity
     channel: Channel
     bandwidth_hz: Array  # []
     noise_w_per_hz: Array  # [] density at the receiver, its noise figure included
@@ -66,6 +70,7 @@ class EnvState(struct.PyTreeNode):
     device: Array  # int32[N]
     channel: Any  # of the channel process
     workload: Any  # of the arrival process
+    fidelity: Any  # what the last slot left to this one
     device_queue: Array  # [N] Z, dimensionless
     server_queue: Array  # [] Y, dimensionless
 
@@ -92,13 +97,14 @@ class EdgeInferenceEnv:
     Termination: never. Truncation: after `params.episode_slots` slots; a new episode draws a new population.
 
     The static fields are shapes and kinds; every number is in `EnvParams`, so environments of equal shape are
-    equal, hash alike and share one compilation. `reward`, `constraints` and `observation` are parts that a study
-    may replace by others of the same protocol.
+    equal, hash alike and share one compilation. `fidelity`, `reward`, `constraints` and `observation` are parts
+    that a study may replace by others of the same protocol.
     """
 
     num_users: int
     num_cuts: int
     solver: SolverConfig = SolverConfig()
+    fidelity: Fidelity = Stationary()
     reward: Reward = DriftPlusPenalty()
     constraints: Constraints = VirtualQueues()
     observation: Observation = Observation()
@@ -182,7 +188,8 @@ class EdgeInferenceEnv:
             objective [] of the slot problem; duality_gap [] certified relative suboptimality of the shares;
             status int32[], see `jaxmec.allocation.Status`;
             bandwidth_price, server_price [] of the two shared budgets;
-            cut int32[N] the cuts that ran; invalid_action bool[N] where they differ from `action`.
+            cut int32[N] the cuts that ran; invalid_action bool[N] where they differ from `action`;
+            and what the fidelity adds, see `jaxmec.requests.RequestFidelity.play`.
         """
         next_state, reward, info = self._play(key, state, action, params)
         return self.observe(next_state, params), next_state, reward, jnp.asarray(False), info
@@ -206,17 +213,25 @@ class EdgeInferenceEnv:
 
     def advance(self, key: Array, state: EnvState, decision: Decision, params: EnvParams) -> EnvState:
         """A slot's second half: queues, channel and arrivals one slot later."""
-        key_channel, key_workload = jax.random.split(key)
+        return self._advance(key, state, decision, params)[0]
+
+    def _advance(
+        self, key: Array, state: EnvState, decision: Decision, params: EnvParams
+    ) -> tuple[EnvState, dict[str, Array]]:
+        """As `advance`, with what the fidelity adds to the step's info."""
+        key_channel, key_workload, key_fidelity = jax.random.split(key, 3)
+        carried, added = self.fidelity.play(key_fidelity, state, decision, params)
         outcome, step_queue = decision.outcome, self.constraints.step
         budget_j = self.device_budget_j(state, params)
         moved = state.replace(
             slot=state.slot + 1,
             channel=params.channel.step(key_channel, state.channel),
             workload=params.workload.step(key_workload, state.workload),
+            fidelity=carried,
             device_queue=step_queue(state.device_queue, outcome.device_energy_j, budget_j),
             server_queue=step_queue(state.server_queue, outcome.server_energy_j, params.server_budget_j),
         )
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, state)
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, state), added
 
     def objective(self, state: EnvState, cuts: Array, params: EnvParams) -> Array:
         """The slot objective [] of cuts int32[N], with the exact allocation."""
@@ -251,7 +266,7 @@ class EdgeInferenceEnv:
 
     def observation_space(self, params: EnvParams) -> spaces.Box:
         """float32[N, F] without bounds."""
-        return spaces.Box(-float("inf"), float("inf"), (self.num_users, self.observation.size(self.num_cuts)))
+        return spaces.Box(-float("inf"), float("inf"), (self.num_users, self._observation_size))
 
     def action_space(self, params: EnvParams) -> spaces.MultiDiscrete:
         """int32[N], each 0..K-1."""
@@ -263,7 +278,8 @@ class EdgeInferenceEnv:
 
     def observe(self, state: EnvState, params: EnvParams) -> Array:
         """The observation of a state: float32[N, F]."""
-        return self.observation.observe(self.cut_problems(state, params), self.action_mask(state, params))
+        added = self.fidelity.features(state, params)
+        return self.observation.observe(self.cut_problems(state, params), self.action_mask(state, params), added)
 
     def unpack(self, observation: Array) -> Views:
         """Observations [..., N, F] as user features, cut features and mask."""
@@ -272,17 +288,17 @@ class EdgeInferenceEnv:
     @property
     def reward_signals(self) -> tuple[str, ...]:
         """What a learner may learn from; see `reward_signal`."""
-        return "objective", "environment"
+        return self.fidelity.reward_signals
 
     def reward_signal(self, name: str, observation: Array, reward: Array, info: dict[str, Array]) -> Array:
         """What a learner learns from in a slot: [].
 
-        "objective" is -log of the slot objective over what the closed form expected, a baseline that knows the
-        state but not the cuts; "environment" is the environment's own reward.
+        "environment" is the environment's own reward; the others are the fidelity's, "objective" by default -log of
+        the slot objective over what the closed form expected, a baseline that knows the state but not the cuts.
         """
         if name == "environment":
             return reward
-        return jax.nn.logsumexp(log_expected_cost(observation), axis=-1) - jnp.log(info["objective"])
+        return self.fidelity.signal(name, info, jax.nn.logsumexp(log_expected_cost(observation), axis=-1))
 
     def regret(self, state: EnvState, info: dict[str, Array], params: EnvParams) -> Array:
         """What each cut costs its user more than the user's best at the slot's own prices: [N, K].
@@ -302,7 +318,8 @@ class EdgeInferenceEnv:
 
         reward (s per user), objective, log_objective, delay_s; device_energy and server_energy over their budgets;
         device_queue and server_queue at the slot's start; stable, the share of users whose stages all keep up; edge,
-        middle and local, the shares of users that send the raw input, cut inside and run all on the device.
+        middle and local, the shares of users that send the raw input, cut inside and run all on the device; and what
+        the fidelity adds.
         """
         use = self.budget_use(state, info, params)
         cut, last_cut = info["cut"], jnp.sum(self.action_mask(state, params), axis=-1) - 1
@@ -319,6 +336,7 @@ class EdgeInferenceEnv:
             "edge": jnp.mean((cut == 0) & (last_cut > 0)),
             "middle": jnp.mean((cut > 0) & (cut < last_cut)),
             "local": jnp.mean(cut == last_cut),
+            **self.fidelity.metrics(info),
         }
 
     def budget_use(self, state: EnvState, info: dict[str, Array], params: EnvParams) -> dict[str, Array]:
@@ -333,7 +351,7 @@ class EdgeInferenceEnv:
     ) -> tuple[EnvState, Array, dict[str, Array]]:
         """Both halves of a slot, unobserved: next state, reward, info."""
         decision = self.decide(state, action, params)
-        next_state = self.advance(key, state, decision, params)
+        next_state, added = self._advance(key, state, decision, params)
         allocation, outcome = decision.allocation, decision.outcome
         info = {
             "delay_s": outcome.delay_s,
@@ -351,8 +369,13 @@ class EdgeInferenceEnv:
             "server_price": allocation.server_price,
             "cut": decision.cuts,
             "invalid_action": decision.cuts != action,
+            **added,
         }
-        return next_state, self.reward(state, decision, params), info
+        return next_state, self.reward(state, decision, info, params), info
+
+    @property
+    def _observation_size(self) -> int:
+        return self.observation.size(self.num_cuts) + len(self.fidelity.user_features)
 
     def _problem(self, state: EnvState, params: EnvParams, cut: tuple[Array, ...]) -> SlotProblem:
         """The slot problem of one cut per user, or of every cut where there is none."""
@@ -376,13 +399,14 @@ class EdgeInferenceEnv:
         )
 
     def _draw_state(self, key: Array, params: EnvParams) -> EnvState:
-        key_network, key_device, key_channel, key_workload = jax.random.split(key, 4)
+        key_network, key_device, key_channel, key_workload, key_fidelity = jax.random.split(key, 5)
         return EnvState(
             slot=jnp.zeros((), jnp.int32),
             network=sampling.categorical(key_network, params.network_probability),
             device=sampling.categorical(key_device, params.device_probability),
             channel=params.channel.init(key_channel, params.distance_m),
             workload=params.workload.init(key_workload),
+            fidelity=self.fidelity.init(key_fidelity, params),
             device_queue=jnp.zeros((self.num_users,)),
             server_queue=jnp.zeros(()),
         )

@@ -66,18 +66,20 @@ class Observation:
                 raise ValueError(f"held: got {name!r}; allowed are {', '.join((*USER_FEATURES, *CUT_FEATURES))}")
 
     def size(self, num_cuts: int) -> int:
-        """F, the width of an observation's row."""
+        """F, the width of an observation's row, without features that a fidelity adds."""
         return observation_size(num_cuts)
 
-    def observe(self, cut_problems: SlotProblem, action_mask: Array) -> Array:
+    def observe(self, cut_problems: SlotProblem, action_mask: Array, added: Array) -> Array:
         """As `observe`, but for the features that are held."""
-        observation = observe(cut_problems, action_mask)
+        observation = observe(cut_problems, action_mask, added)
         for name, value in self.held:
             if name in USER_FEATURES:
                 columns = jnp.asarray(USER_FEATURES.index(name))
             else:
                 columns = jnp.arange(
-                    len(USER_FEATURES) + CUT_FEATURES.index(name), observation.shape[-1], len(CUT_FEATURES)
+                    len(USER_FEATURES) + added.shape[-1] + CUT_FEATURES.index(name),
+                    observation.shape[-1],
+                    len(CUT_FEATURES),
                 )
             observation = observation.at[..., columns].set(value)
         return observation
@@ -87,20 +89,22 @@ class Observation:
         return unpack(observation, num_cuts)
 
 
-def observe(cut_problems: SlotProblem, action_mask: Array) -> Array:
+def observe(cut_problems: SlotProblem, action_mask: Array, added: Array | None = None) -> Array:
     """The observation.
 
     Args:
       cut_problems: slot problem whose three work leaves are [N, K], the others as ever.
       action_mask: bool[N, K], which cuts exist.
+      added: [N, A] further features of every user, which follow the others; none if absent.
 
     Returns:
-      float32[N, len(USER_FEATURES) + K * len(CUT_FEATURES)].
+      float32[N, len(USER_FEATURES) + A + K * len(CUT_FEATURES)].
     """
-    return batch_last(_observe, action_mask.size)(cut_problems, action_mask)
+    added = jnp.zeros((action_mask.shape[0], 0)) if added is None else added
+    return batch_last(_observe, action_mask.size)(cut_problems, action_mask, added)
 
 
-def _observe(cut_problems: SlotProblem, action_mask: Array) -> Array:
+def _observe(cut_problems: SlotProblem, action_mask: Array, added: Array) -> Array:
     """As `observe`, with any batch as the last axis."""
     problem = aligned(cut_problems)
     stages, cost = aligned_costs(problem, action_mask)
@@ -126,12 +130,12 @@ def _observe(cut_problems: SlotProblem, action_mask: Array) -> Array:
         jnp.log10(best / problem.delay_price + _SMALLEST_S),
     )
     flat = jnp.stack(per_cut, axis=2).reshape(num_users, num_cuts * len(CUT_FEATURES), *cost.shape[2:])
-    return jnp.concatenate([*per_user, flat], axis=1).astype(jnp.float32)
+    return jnp.concatenate([*per_user, added, flat], axis=1).astype(jnp.float32)
 
 
 def unpack(observation: Array, num_cuts: int) -> Views:
-    """The parts of observations [..., N, F]."""
-    split = len(USER_FEATURES)
+    """The parts of observations [..., N, F]: options are the last, users have what is before."""
+    split = observation.shape[-1] - num_cuts * len(CUT_FEATURES)
     cuts = observation[..., split:]
     cuts = cuts.reshape(*cuts.shape[:-1], num_cuts, len(CUT_FEATURES))
     return Views(observation[..., :split], cuts, cuts[..., 0] > 0.5)

@@ -12,10 +12,10 @@ from typing import Any
 
 from jaxmec.config import ConfigError, build, merge, read_yaml
 from jaxmec.env import EdgeInferenceEnv, EnvParams
-from jaxmec.scenario.assemble import assemble
+from jaxmec.scenario.assemble import FIDELITIES, assemble
 from jaxmec.scenario.schema import Scenario
 
-__all__ = ["Scenario", "find", "make", "scenarios"]
+__all__ = ["FIDELITIES", "Scenario", "find", "make", "scenarios"]
 
 _FOLDER = Path(__file__).parent
 
@@ -26,13 +26,14 @@ def scenarios() -> tuple[str, ...]:
 
 
 def make(
-    scenario: str | Path, *, num_users: int | None = None, **overrides: Any
+    scenario: str | Path, *, num_users: int | None = None, fidelity: str = "stationary", **overrides: Any
 ) -> tuple[EdgeInferenceEnv, EnvParams]:
     """Build an environment.
 
     Args:
       scenario: a name of `scenarios()` or the path of a YAML file.
       num_users: another number of users, for scenarios with one user group.
+      fidelity: "stationary", mean delays by formula, or "requests", every request simulated; see `jaxmec.requests`.
       **overrides: fields of `Scenario`; nested ones as mappings, e.g. `radio={"bandwidth_hz": 10e6}`.
 
     Returns:
@@ -41,13 +42,15 @@ def make(
     Raises:
       ConfigError: a ValueError that names file, field, value and what is allowed.
     """
+    if fidelity not in FIDELITIES:
+        raise ConfigError(f"fidelity: got {fidelity!r}; allowed are {', '.join(map(repr, FIDELITIES))}")
     path = find(scenario)
     data = merge(read_yaml(path), overrides)
     if num_users is not None:
         if not isinstance(data.get("users"), list) or len(data["users"]) != 1:
             raise ConfigError(f"{path}: num_users: got {num_users}; allowed only with a single user group")
         data["users"] = [{**data["users"][0], "count": num_users}]
-    return assemble(build(Scenario, data, path), path)
+    return assemble(build(Scenario, data, path), path, fidelity)
 
 
 def find(scenario: str | Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,13 +12,24 @@ import numpy as np
 from jaxmec import devices, profiles
 from jaxmec.config import ConfigError, default_float
 from jaxmec.env import EdgeInferenceEnv, EnvParams
+from jaxmec.requests import RequestFidelity
+from jaxmec.reward import RequestDelay
 from jaxmec.scenario.schema import Scenario, UserGroup
 
 T = TypeVar("T")
 
+# How likely a user's busiest slot may bring more requests than are simulated: by default, and at most.
+UNLIKELY = 1e-6
+TOLERABLE = 1e-2
 
-def assemble(config: Scenario, path: Path) -> tuple[EdgeInferenceEnv, EnvParams]:
+
+def assemble(config: Scenario, path: Path, fidelity: str = "stationary") -> tuple[EdgeInferenceEnv, EnvParams]:
     """Build a scenario that was read from `path`, to whose folder its other files are relative.
+
+    Args:
+      config: what the file says.
+      path: of the file.
+      fidelity: of `FIDELITIES`.
 
     Raises:
       ConfigError: naming file, field, value and what is allowed.
@@ -37,6 +48,7 @@ def assemble(config: Scenario, path: Path) -> tuple[EdgeInferenceEnv, EnvParams]
     radio, rates = config.radio, _per_user(users, "arrival_rate_hz")
     try:
         arrivals = config.arrivals.process(rates[:, 0], rates[:, 1], config.slot_s, path.parent)
+        requests = config.requests.process(path.parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     device_work_s, uplink_bits, server_work_s, valid_cut = _tables(networks, classes, server, config)
@@ -54,8 +66,10 @@ def assemble(config: Scenario, path: Path) -> tuple[EdgeInferenceEnv, EnvParams]
         ),
         distance_m=default_float(_per_user(users, "distance_m")),
         delay_weight=default_float(_per_user(users, "delay_weight")),
+        deadline_s=default_float(_per_user(users, "deadline_s")),
         tx_power_w=default_float(_per_user(users, "tx_power_w")),
         workload=arrivals,
+        requests=requests,
         channel=radio.channel(),
         bandwidth_hz=default_float(radio.bandwidth_hz),
         noise_w_per_hz=default_float(radio.noise_w_per_hz),
@@ -72,8 +86,35 @@ def assemble(config: Scenario, path: Path) -> tuple[EdgeInferenceEnv, EnvParams]
         defaults=params,
         network_names=tuple(network.name for network in networks),
         device_names=tuple(device_names),
+        **FIDELITIES[fidelity](config, params, path),
     )
     return env, params
+
+
+def _stationary(config: Scenario, params: EnvParams, path: Path) -> dict[str, Any]:
+    """Parts of the environment that knows the formula alone: its defaults."""
+    return {}
+
+
+def _requests(config: Scenario, params: EnvParams, path: Path) -> dict[str, Any]:
+    """Parts of the environment that simulates every request, with room for as many as the rates bring."""
+    expected = float(np.max(params.workload.peak_hz())) * config.slot_s
+    room = config.max_requests
+    if room is None:
+        room = max(params.requests.most(expected, UNLIKELY), 1)
+    elif room < (least := params.requests.most(expected, TOLERABLE)):
+        raise ConfigError(
+            f"{path}: max_requests: got {room}; allowed is at least {least}, which a slot of {config.slot_s:g} s with "
+            f"{expected:g} expected requests exceeds with probability {TOLERABLE:g}"
+        )
+    return {"fidelity": RequestFidelity(room), "reward": RequestDelay()}
+
+
+# What `jaxmec.make` calls them.
+FIDELITIES: dict[str, Callable[[Scenario, EnvParams, Path], dict[str, Any]]] = {
+    "stationary": _stationary,
+    "requests": _requests,
+}
 
 
 def _tables(

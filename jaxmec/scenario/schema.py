@@ -10,6 +10,7 @@ from typing import Literal
 
 from jaxmec.channel import CHANNELS, Radio
 from jaxmec.config import ConfigError, kind, number
+from jaxmec.requests import REQUESTS, RequestSettings
 from jaxmec.workload import ARRIVALS, ArrivalSettings
 
 
@@ -24,6 +25,7 @@ class UserGroup:
     distance_m: tuple[float, float] = number((50.0, 150.0), at_least=1)  # uniform over the ring's area
     arrival_rate_hz: tuple[float, float] = number((1.0, 3.0), above=0)  # see jaxmec.workload
     delay_weight: float = number(1.0, above=0)
+    deadline_s: float = number(0.5, above=0)  # of a request; read at request fidelity
     tx_power_w: float = number(0.2, above=0)
 
     def __post_init__(self) -> None:
@@ -65,6 +67,8 @@ class Scenario:
     radio: Radio = kind(CHANNELS, "gauss_markov")
     description: str = ""
     arrivals: ArrivalSettings = kind(ARRIVALS, "uniform")
+    requests: RequestSettings = kind(REQUESTS, "poisson")  # within a slot; read at request fidelity
+    max_requests: int | None = number(None, at_least=1)  # of a user in a slot, simulated; what the rates need if absent
     wire: Wire = Wire()
     slot_s: float = number(1.0, above=0)
     episode_slots: int = number(200, at_least=1)

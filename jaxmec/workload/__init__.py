@@ -17,7 +17,7 @@ from jaxmec.workload.constant import Constant, ConstantSettings
 from jaxmec.workload.diurnal import Diurnal, DiurnalSettings
 from jaxmec.workload.markov import Markov, MarkovSettings
 from jaxmec.workload.protocol import Arrivals, ArrivalSettings
-from jaxmec.workload.trace import Trace, TraceSettings, load_trace
+from jaxmec.workload.trace import Trace, TraceSettings, load_trace, request_times
 from jaxmec.workload.uniform import Uniform, UniformSettings
 
 ARRIVALS: dict[str, type[ArrivalSettings]] = {
@@ -43,4 +43,5 @@ __all__ = [
     "Uniform",
     "UniformSettings",
     "load_trace",
+    "request_times",
 ]

@@ -33,6 +33,10 @@ class Constant(struct.PyTreeNode):
         """The rates [N]."""
         return state
 
+    def peak_hz(self) -> Array:
+        """The upper ends of the ranges [N]."""
+        return self.high_hz
+
 
 @dataclasses.dataclass(frozen=True)
 class ConstantSettings(ArrivalSettings):

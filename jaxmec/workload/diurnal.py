@@ -34,6 +34,10 @@ class Diurnal(struct.PyTreeNode):
         """Rates [N], requests per second."""
         return self.low_hz + (self.high_hz - self.low_hz) * 0.5 * (1.0 - jnp.cos(2.0 * jnp.pi * state))
 
+    def peak_hz(self) -> Array:
+        """The upper ends of the ranges [N]."""
+        return self.high_hz
+
 
 @dataclasses.dataclass(frozen=True)
 class DiurnalSettings(ArrivalSettings):

@@ -39,6 +39,10 @@ class Markov(struct.PyTreeNode):
         """Rates [N], requests per second."""
         return self.low_hz + (self.high_hz - self.low_hz) * state
 
+    def peak_hz(self) -> Array:
+        """The upper ends of the ranges [N]."""
+        return self.high_hz
+
 
 @dataclasses.dataclass(frozen=True)
 class MarkovSettings(ArrivalSettings):

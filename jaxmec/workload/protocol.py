@@ -28,6 +28,10 @@ class Arrivals(Protocol):
         """Arrival rate of every user in this slot, requests per second: [N]."""
         ...
 
+    def peak_hz(self) -> Array:
+        """The highest rate that each user can have: [N]."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class ArrivalSettings:

@@ -53,6 +53,10 @@ class Trace(struct.PyTreeNode):
         """Rates [N], requests per second."""
         return state.level_hz * self.relative_rate[state.position]
 
+    def peak_hz(self) -> Array:
+        """The highest level in the busiest slot [N]."""
+        return self.high_hz * jnp.max(self.relative_rate)
+
 
 @dataclasses.dataclass(frozen=True)
 class TraceSettings(ArrivalSettings):
@@ -89,6 +93,17 @@ def load_trace(path: str | Path, slot_s: float, column: str | int = 0) -> np.nda
     Raises:
       ValueError: if the column is missing, a time cannot be read, or there are fewer than two requests.
     """
+    times = request_times(path, column)
+    counts = np.bincount(((times - times.min()) / slot_s).astype(int))
+    return counts / counts.mean()
+
+
+def request_times(path: str | Path, column: str | int = 0) -> np.ndarray:
+    """Read a file of request times; see `load_trace`.
+
+    Returns:
+      float64[T] seconds, as they stand in the file.
+    """
     with open(path, newline="") as file:
         reader = csv.reader(file)
         header = [name.strip() for name in next(reader)]
@@ -101,9 +116,7 @@ def load_trace(path: str | Path, slot_s: float, column: str | int = 0) -> np.nda
             raise ValueError(f"{path}: column {column!r} must hold seconds or ISO times: {error}") from None
     if len(times) < 2:
         raise ValueError(f"{path}: {len(times)} requests; a trace needs at least two")
-    times -= times.min()
-    counts = np.bincount((times / slot_s).astype(int))
-    return counts / counts.mean()
+    return times
 
 
 def _seconds(text: str) -> float:

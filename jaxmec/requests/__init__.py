@@ -1,0 +1,47 @@
+"""Every request through the queues.
+
+protocol.py   what an arrival process of requests is, and what its settings are
+poisson.py    independent requests
+frames.py     a clock's ticks, with jitter
+bursty.py     bursts and pauses
+replay.py     the time stamps of a trace
+queue.py      three stages, first come first served
+fidelity.py   the environment at this fidelity: `jaxmec.make(..., fidelity="requests")`
+sketch.py     quantiles of any number of delays in fixed memory
+study.py      percentiles, misses and backlog with confidence intervals: `simulate_requests`
+
+A new process is one file and one line of `REQUESTS`; a scenario names it as `requests: {process: NAME, ...}` with the
+fields of its settings.
+"""
+
+from jaxmec.requests.bursty import Bursty, BurstySettings
+from jaxmec.requests.fidelity import RequestFidelity
+from jaxmec.requests.frames import Frames, FramesSettings
+from jaxmec.requests.poisson import Poisson, PoissonSettings
+from jaxmec.requests.protocol import Arrived, RequestArrivals, RequestSettings
+from jaxmec.requests.queue import serve
+from jaxmec.requests.replay import Replay, ReplaySettings
+
+REQUESTS: dict[str, type[RequestSettings]] = {
+    "poisson": PoissonSettings,
+    "frames": FramesSettings,
+    "bursty": BurstySettings,
+    "trace": ReplaySettings,
+}
+
+__all__ = [
+    "REQUESTS",
+    "Arrived",
+    "Bursty",
+    "BurstySettings",
+    "Frames",
+    "FramesSettings",
+    "Poisson",
+    "PoissonSettings",
+    "Replay",
+    "ReplaySettings",
+    "RequestArrivals",
+    "RequestFidelity",
+    "RequestSettings",
+    "serve",
+]
