@@ -66,6 +66,7 @@ class EnvState(struct.PyTreeNode):
     device: Array  # int32[N]
     channel: Any  # of the channel process
     workload: Any  # of the arrival process
+    cuts: Array  # int32[N] that ran in the slot before; -1 in an episode's first
     device_queue: Array  # [N] Z, dimensionless
     server_queue: Array  # [] Y, dimensionless
 
@@ -211,6 +212,7 @@ class EdgeInferenceEnv:
         budget_j = self.device_budget_j(state, params)
         moved = state.replace(
             slot=state.slot + 1,
+            cuts=decision.cuts,
             channel=params.channel.step(key_channel, state.channel),
             workload=params.workload.step(key_workload, state.workload),
             device_queue=step_queue(state.device_queue, outcome.device_energy_j, budget_j),
@@ -328,6 +330,30 @@ class EdgeInferenceEnv:
             "server_energy": info["server_energy_j"][None] / params.server_budget_j,
         }
 
+    def queues(self, state: EnvState) -> dict[str, Array]:
+        """The virtual queues by the budget that each stands for: device_energy [N] and server_energy [1]."""
+        return {"device_energy": state.device_queue, "server_energy": state.server_queue[None]}
+
+    def priced(self, state: EnvState, multipliers: dict[str, Array], params: EnvParams) -> EnvState:
+        """The state whose queues stand for multipliers of the budgets, in seconds of mean delay per budget.
+
+        Its slot objective is V N times the slot's part of the long-run problem's Lagrangian.
+        """
+        scale = params.tradeoff * self.num_users
+        return state.replace(
+            device_queue=scale * multipliers["device_energy"],
+            server_queue=scale * multipliers["server_energy"][0],
+        )
+
+    def multipliers(self, queues: dict[str, Array], params: EnvParams) -> dict[str, Array]:
+        """The multipliers, in seconds, that queues stand for: the inverse of `priced`."""
+        scale = params.tradeoff * self.num_users
+        return {name: queue / scale for name, queue in queues.items()}
+
+    def long_run_cost(self, info: dict[str, Array], params: EnvParams) -> Array:
+        """What the long-run problem minimises the mean of: weighted mean delay over users, s: []."""
+        return jnp.mean(params.delay_weight * info["delay_s"])
+
     def _play(
         self, key: Array, state: EnvState, action: Array, params: EnvParams
     ) -> tuple[EnvState, Array, dict[str, Array]]:
@@ -383,6 +409,7 @@ class EdgeInferenceEnv:
             device=sampling.categorical(key_device, params.device_probability),
             channel=params.channel.init(key_channel, params.distance_m),
             workload=params.workload.init(key_workload),
+            cuts=jnp.full((self.num_users,), -1, jnp.int32),
             device_queue=jnp.zeros((self.num_users,)),
             server_queue=jnp.zeros(()),
         )
