@@ -12,6 +12,7 @@ ch. 4 (drift-plus-penalty as dual ascent).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -51,25 +52,31 @@ def ascend(
     key_reset, key = jax.random.split(key)
     _, states = jax.vmap(env.reset, (0, None))(jax.random.split(key_reset, num_episodes), params)
 
-    @jax.jit
-    def phase(states: EnvState, keys: Array, params: EnvParams) -> tuple[EnvState, Multipliers]:
-        def slot(state: EnvState, key: Array) -> tuple[EnvState, Multipliers]:
-            cuts = cheapest_cuts(env.cut_problems(state, params), env.action_mask(state, params))
-            return env.advance(key, state, env.decide(state, cuts, params), params), env.queues(state)
-
-        def episode(state: EnvState, key: Array) -> tuple[EnvState, Multipliers]:
-            state, queues = jax.lax.scan(slot, state, jax.random.split(key, num_slots))
-            settled = jax.tree.map(lambda queue: jnp.mean(queue[num_slots // 2 :], axis=0), queues)
-            return state, env.multipliers(settled, params)
-
-        return jax.vmap(episode)(states, keys)
-
     multipliers = env.multipliers(jax.vmap(env.queues)(states), params)
     for number, factor in enumerate(ASCENT):
         changed = params.replace(tradeoff=factor * params.tradeoff)
         keys = jax.random.split(jax.random.fold_in(key, number), num_episodes)
-        states, multipliers = phase(_priced(env, states, multipliers, changed), keys, changed)
+        start = _priced(env, states, multipliers, changed)
+        states, multipliers = _ascent_phase(env, start, keys, changed, num_slots)
     return _priced(env, states, multipliers, params), multipliers
+
+
+@partial(jax.jit, static_argnames=("env", "num_slots"))
+def _ascent_phase(
+    env: EdgeInferenceEnv, states: EnvState, keys: Array, params: EnvParams, num_slots: int
+) -> tuple[EnvState, Multipliers]:
+    """Run the closed form's cuts from states [E, ...]: the last states, and what the mean queues stand for."""
+
+    def slot(state: EnvState, key: Array) -> tuple[EnvState, Multipliers]:
+        cuts = cheapest_cuts(env.cut_problems(state, params), env.action_mask(state, params))
+        return env.advance(key, state, env.decide(state, cuts, params), params), env.queues(state)
+
+    def episode(state: EnvState, key: Array) -> tuple[EnvState, Multipliers]:
+        state, queues = jax.lax.scan(slot, state, jax.random.split(key, num_slots))
+        settled = jax.tree.map(lambda queue: jnp.mean(queue[num_slots // 2 :], axis=0), queues)
+        return state, env.multipliers(settled, params)
+
+    return jax.vmap(episode)(states, keys)
 
 
 def lagrangian(cost: np.ndarray, use: dict[str, np.ndarray], multipliers: Multipliers) -> np.ndarray:
@@ -110,12 +117,16 @@ def bounds_at(env: Any, states: Any, params: Any) -> np.ndarray:
     """The environment's lower bound [S] of the slot objective at states [S, ...], a few thousand at a time."""
     number = jax.tree.leaves(states)[0].shape[0]
     size = min(number, BOUNDED_AT_ONCE)
-    bound = jax.jit(jax.vmap(env.lower_bound, (0, None)))
     parts = []
     for first in range(0, number, size):
         chosen = np.minimum(np.arange(first, first + size), number - 1)
-        parts.append(np.asarray(bound(jax.tree.map(lambda leaf, c=chosen: leaf[c], states), params)))
+        parts.append(np.asarray(_bounds(env, jax.tree.map(lambda leaf, c=chosen: leaf[c], states), params)))
     return np.concatenate(parts)[:number]
+
+
+@partial(jax.jit, static_argnames="env")
+def _bounds(env: Any, states: Any, params: Any) -> Array:
+    return jax.vmap(env.lower_bound, (0, None))(states, params)
 
 
 def _priced(env: EdgeInferenceEnv, states: EnvState, multipliers: Multipliers, params: EnvParams) -> EnvState:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmec import long_run
 from jaxmec.config import ConfigError
 from jaxmec.reporting.files import replace_file
 
@@ -24,9 +26,18 @@ if TYPE_CHECKING:
     from jaxmec.environment import Policy
 
 MAX_SWEEPS = 6
+POPULATIONS, ASCENT_SLOTS = 512, 250  # that a table is fitted to, and how long their multipliers are looked for
+SEED = 2**21  # of those populations: neither training's nor the held-out ones'
 
 
-def static(env: EdgeInferenceEnv, table: np.ndarray) -> Policy:
+def static(env: EdgeInferenceEnv) -> Policy:
+    """The table that is fitted to the environment's own numbers; takes some seconds."""
+    params = env.default_params
+    states, _ = long_run.ascend(env, jax.random.key(SEED), params, POPULATIONS, ASCENT_SLOTS)
+    return lookup(fit_static(env, params, states))
+
+
+def lookup(table: np.ndarray) -> Policy:
     """The cuts of a table, int[M, D], by what each user runs on what."""
     cuts = jnp.asarray(table, jnp.int32)
 
@@ -41,7 +52,7 @@ def fit_static(
 ) -> np.ndarray:
     """The table of least mean slot objective at given states, by coordinate descent.
 
-    At states whose queues stand for the multipliers of the long-run problem (see `jaxmec.evaluation.lagrangian`), that
+    At states whose queues stand for the multipliers of the long-run problem (see `jaxmec.long_run`), that
     is the least long-run delay plus multipliers times excess energy. One entry after the other takes its best cut, the
     others as they are, until a round changes nothing.
 
@@ -57,29 +68,32 @@ def fit_static(
     num_networks, num_devices = params.device_work_s.shape[:2]
     last = np.asarray(params.valid_cut).sum(axis=-1) - 1
 
-    @jax.jit
-    def costs(table: Array, network: Array, device: Array, states: EnvState) -> Array:
-        """Mean objective with every cut in one entry: [K]."""
-
-        def at(cut: Array) -> Array:
-            changed = table.at[network, device].set(cut)
-
-            def one(state: EnvState) -> Array:
-                return env.objective(state, changed[state.network, state.device], params)
-
-            return jnp.mean(jax.vmap(one)(states))
-
-        return jax.lax.map(at, jnp.arange(env.num_cuts, dtype=jnp.int32))
-
     table = np.zeros((num_networks, num_devices), np.int32) if start is None else np.array(start, np.int32)
     for _ in range(MAX_SWEEPS):
         before = table.copy()
         for network, device in np.ndindex(table.shape):
-            found = np.asarray(costs(jnp.asarray(table), network, device, states))
+            found = np.asarray(_costs(env, jnp.asarray(table), network, device, states, params))
             table[network, device] = int(np.argmin(found[: last[network] + 1]))
         if (table == before).all():
             break
     return table
+
+
+@partial(jax.jit, static_argnames="env")
+def _costs(
+    env: EdgeInferenceEnv, table: Array, network: Array, device: Array, states: EnvState, params: EnvParams
+) -> Array:
+    """Mean objective with every cut in one entry of a table: [K]."""
+
+    def at(cut: Array) -> Array:
+        changed = table.at[network, device].set(cut)
+
+        def one(state: EnvState) -> Array:
+            return env.objective(state, changed[state.network, state.device], params)
+
+        return jnp.mean(jax.vmap(one)(states))
+
+    return jax.lax.map(at, jnp.arange(env.num_cuts, dtype=jnp.int32))
 
 
 def save_table(path: Path, table: np.ndarray, networks: Sequence[str], devices: Sequence[str]) -> None:
