@@ -23,6 +23,7 @@ from rich.table import Table
 
 import jaxmec
 from jaxmec.agents import PPO, Learner
+from jaxmec.compilation import keep_compiled
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.environment import Policy
 from jaxmec.evaluation import LongRun, at_equal_energy, long_runs, mean_and_interval
@@ -136,6 +137,7 @@ def show(rows: list[Row]) -> Table:
 def main(flags: Flags) -> None:
     """Train, evaluate, print, write and draw."""
     console = terminal()
+    keep_compiled()
     env, params = jaxmec.make(flags.scenario)
     constant = dataclasses.replace(env, constraints=FixedMultipliers())
     fine = params.replace(tradeoff=ASCENT[-1] * params.tradeoff)
