@@ -43,6 +43,7 @@ class EnvParams(struct.PyTreeNode):
     network_probability: Array  # [N, M] of each user's network, drawn per episode
     device_probability: Array  # [N, D] of each user's device class, drawn per episode
     device_budget_j: Array  # [N, D] energy per slot, of the device and its radio
+    initial_device_queue: Array  # [N, D] that an episode starts with
     distance_m: Array  # [N, 2] inner and outer radius of the ring in which each user starts
     delay_weight: Array  # [N] ω
     tx_power_w: Array  # [N]
@@ -52,6 +53,7 @@ class EnvParams(struct.PyTreeNode):
     noise_w_per_hz: Array  # [] density at the receiver, its noise figure included
     server_power_w: Array  # [] at full capacity
     server_budget_j: Array  # [] energy per slot
+    initial_server_queue: Array  # []
     tradeoff: Array  # [] V of drift-plus-penalty
     slot_s: Array  # []
     knee: Array  # [] utilisation past which the waiting time continues along its tangent
@@ -261,7 +263,7 @@ class EdgeInferenceEnv:
 
     def device_budget_j(self, state: EnvState, params: EnvParams) -> Array:
         """[N] energy budget of every user's device and radio, J per slot."""
-        return jnp.take_along_axis(params.device_budget_j, state.device[:, None], axis=-1)[:, 0]
+        return _of_class(params.device_budget_j, state.device)
 
     def observe(self, state: EnvState, params: EnvParams) -> Array:
         """The observation of a state: float32[N, F]."""
@@ -403,15 +405,16 @@ class EdgeInferenceEnv:
 
     def _draw_state(self, key: Array, params: EnvParams) -> EnvState:
         key_network, key_device, key_channel, key_workload = jax.random.split(key, 4)
+        device = sampling.categorical(key_device, params.device_probability)
         return EnvState(
             slot=jnp.zeros((), jnp.int32),
             network=sampling.categorical(key_network, params.network_probability),
-            device=sampling.categorical(key_device, params.device_probability),
+            device=device,
             channel=params.channel.init(key_channel, params.distance_m),
             workload=params.workload.init(key_workload),
             cuts=jnp.full((self.num_users,), -1, jnp.int32),
-            device_queue=jnp.zeros((self.num_users,)),
-            server_queue=jnp.zeros(()),
+            device_queue=_of_class(params.initial_device_queue, device).astype(float),
+            server_queue=jnp.asarray(params.initial_server_queue, float),
         )
 
     def _nearest_valid_cut(self, state: EnvState, action: Array, params: EnvParams) -> Array:
@@ -420,3 +423,8 @@ class EdgeInferenceEnv:
         distance = jnp.where(params.valid_cut[:, None, :], steps[None], self.num_cuts)
         nearest = jnp.argmin(distance, axis=-1)  # [M, K], once for a batch that shares params
         return nearest[state.network, jnp.clip(action, 0, self.num_cuts - 1)].astype(action.dtype)
+
+
+def _of_class(table: Array, device: Array) -> Array:
+    """What a table [N, D] says of every user's device class: [N]."""
+    return jnp.take_along_axis(table, device[:, None], axis=-1)[:, 0]
