@@ -22,6 +22,7 @@ from rich.table import Table
 
 import jaxmec
 from jaxmec.agents import PPO, Algorithm, Imitation, Learner, WhiteBox
+from jaxmec.compilation import keep_compiled
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.evaluation import evaluate_policies, objectives_at
 from jaxmec.observation import Observation
@@ -29,6 +30,7 @@ from jaxmec.policies import make_policy
 from jaxmec.reporting.console import fail, say, terminal
 from jaxmec.reporting.files import write_csv
 from jaxmec.reporting.tables import table
+from jaxmec.scenario import DEFAULT
 
 CLOSED_FORM = Observation(
     held=(("expected cost", 0.0), ("expected cost over the best cut's", 0.0), ("expected regret", 0.0))
@@ -69,7 +71,7 @@ class Flags:
 
     variants: tuple[str, ...] = tuple(VARIANTS)
     """Which."""
-    scenario: str = "coinfer10"
+    scenario: str = DEFAULT
     """Name or YAML file."""
     seeds: int = 3
     """Runs of each."""
@@ -82,6 +84,7 @@ class Flags:
 def main(flags: Flags) -> int:
     """Train, judge, print and write; returns the exit status."""
     console = terminal()
+    keep_compiled()
     unknown = [name for name in flags.variants if name not in VARIANTS]
     if unknown:
         return fail(console, f"variants: got {unknown[0]!r}; allowed are {', '.join(VARIANTS)}")
