@@ -39,8 +39,8 @@ class Fidelity(Protocol):
         """One slot: what is carried on, and what is added to the step's info."""
         ...
 
-    def features(self, state: EnvState, params: EnvParams) -> Array:
-        """The features that it adds: [N, len(user_features)]."""
+    def features(self, state: EnvState, params: EnvParams) -> tuple[Array, ...]:
+        """The features that `user_features` names, each [N]."""
         ...
 
     def signal(self, name: str, info: dict[str, Array], log_expected: Array) -> Array:
@@ -76,9 +76,9 @@ class Stationary:
         """Nothing."""
         return (), {}
 
-    def features(self, state: EnvState, params: EnvParams) -> Array:
-        """None: [N, 0]."""
-        return jnp.zeros((*state.network.shape, 0))
+    def features(self, state: EnvState, params: EnvParams) -> tuple[Array, ...]:
+        """None."""
+        return ()
 
     def signal(self, name: str, info: dict[str, Array], log_expected: Array) -> Array:
         """-log of the slot objective over what was expected."""

@@ -69,7 +69,7 @@ class Observation:
         """F, the width of an observation's row, without features that a fidelity adds."""
         return observation_size(num_cuts)
 
-    def observe(self, cut_problems: SlotProblem, action_mask: Array, added: Array) -> Array:
+    def observe(self, cut_problems: SlotProblem, action_mask: Array, added: tuple[Array, ...]) -> Array:
         """As `observe`, but for the features that are held."""
         observation = observe(cut_problems, action_mask, added)
         for name, value in self.held:
@@ -77,7 +77,7 @@ class Observation:
                 columns = jnp.asarray(USER_FEATURES.index(name))
             else:
                 columns = jnp.arange(
-                    len(USER_FEATURES) + added.shape[-1] + CUT_FEATURES.index(name),
+                    len(USER_FEATURES) + len(added) + CUT_FEATURES.index(name),
                     observation.shape[-1],
                     len(CUT_FEATURES),
                 )
@@ -89,22 +89,21 @@ class Observation:
         return unpack(observation, num_cuts)
 
 
-def observe(cut_problems: SlotProblem, action_mask: Array, added: Array | None = None) -> Array:
+def observe(cut_problems: SlotProblem, action_mask: Array, added: tuple[Array, ...] = ()) -> Array:
     """The observation.
 
     Args:
       cut_problems: slot problem whose three work leaves are [N, K], the others as ever.
       action_mask: bool[N, K], which cuts exist.
-      added: [N, A] further features of every user, which follow the others; none if absent.
+      added: A further features of every user, each [N], which follow the others.
 
     Returns:
       float32[N, len(USER_FEATURES) + A + K * len(CUT_FEATURES)].
     """
-    added = jnp.zeros((action_mask.shape[0], 0)) if added is None else added
     return batch_last(_observe, action_mask.size)(cut_problems, action_mask, added)
 
 
-def _observe(cut_problems: SlotProblem, action_mask: Array, added: Array) -> Array:
+def _observe(cut_problems: SlotProblem, action_mask: Array, added: tuple[Array, ...]) -> Array:
     """As `observe`, with any batch as the last axis."""
     problem = aligned(cut_problems)
     stages, cost = aligned_costs(problem, action_mask)
@@ -130,7 +129,8 @@ def _observe(cut_problems: SlotProblem, action_mask: Array, added: Array) -> Arr
         jnp.log10(best / problem.delay_price + _SMALLEST_S),
     )
     flat = jnp.stack(per_cut, axis=2).reshape(num_users, num_cuts * len(CUT_FEATURES), *cost.shape[2:])
-    return jnp.concatenate([*per_user, added, flat], axis=1).astype(jnp.float32)
+    columns = (jnp.expand_dims(feature, 1) for feature in added)
+    return jnp.concatenate([*per_user, *columns, flat], axis=1).astype(jnp.float32)
 
 
 def unpack(observation: Array, num_cuts: int) -> Views:

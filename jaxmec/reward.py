@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 class Reward(Protocol):
     """What a slot is worth."""
 
-    def __call__(
-        self, state: EnvState, decision: Decision, info: Mapping[str, Array], params: EnvParams
-    ) -> Array:
+    def __call__(self, state: EnvState, decision: Decision, info: Mapping[str, Array], params: EnvParams) -> Array:
         """The reward [] of a slot.
 
         Args:
@@ -36,9 +34,7 @@ class Reward(Protocol):
 class DriftPlusPenalty:
     """The default: -(drift-plus-penalty) / (V N), in seconds per user. It credits unused budget."""
 
-    def __call__(
-        self, state: EnvState, decision: Decision, info: Mapping[str, Array], params: EnvParams
-    ) -> Array:
+    def __call__(self, state: EnvState, decision: Decision, info: Mapping[str, Array], params: EnvParams) -> Array:
         """See `jaxmec.lyapunov.drift_plus_penalty`."""
         problem, outcome = decision.problem, decision.outcome
         prices = lyapunov.SlotPrices(problem.delay_price, problem.energy_price, problem.server_energy_price)
@@ -57,9 +53,7 @@ class DriftPlusPenalty:
 class MeanDelay:
     """Minus the weighted mean delay over users, in seconds; energy acts through the shares alone."""
 
-    def __call__(
-        self, state: EnvState, decision: Decision, info: Mapping[str, Array], params: EnvParams
-    ) -> Array:
+    def __call__(self, state: EnvState, decision: Decision, info: Mapping[str, Array], params: EnvParams) -> Array:
         """The reward."""
         return -jnp.mean(params.delay_weight * decision.outcome.delay_s)
 
@@ -71,9 +65,7 @@ class RequestDelay:
     The default at request fidelity; without requests there is nothing to reward.
     """
 
-    def __call__(
-        self, state: EnvState, decision: Decision, info: Mapping[str, Array], params: EnvParams
-    ) -> Array:
+    def __call__(self, state: EnvState, decision: Decision, info: Mapping[str, Array], params: EnvParams) -> Array:
         """The reward."""
         return _of_requests("request_objective", state, info, params)
 
@@ -82,9 +74,7 @@ class RequestDelay:
 class DeadlineMisses:
     """As `RequestDelay`, but a request costs its deadline where it misses it, and nothing where it does not."""
 
-    def __call__(
-        self, state: EnvState, decision: Decision, info: Mapping[str, Array], params: EnvParams
-    ) -> Array:
+    def __call__(self, state: EnvState, decision: Decision, info: Mapping[str, Array], params: EnvParams) -> Array:
         """The reward."""
         return _of_requests("late_objective", state, info, params)
 

@@ -18,9 +18,10 @@ from jaxmec.requests.bursty import Bursty, BurstySettings
 from jaxmec.requests.fidelity import RequestFidelity
 from jaxmec.requests.frames import Frames, FramesSettings
 from jaxmec.requests.poisson import Poisson, PoissonSettings
-from jaxmec.requests.protocol import Arrived, RequestArrivals, RequestSettings
-from jaxmec.requests.queue import serve
+from jaxmec.requests.protocol import RequestArrivals, RequestSettings
+from jaxmec.requests.queue import Served, Slot, follow, serve
 from jaxmec.requests.replay import Replay, ReplaySettings
+from jaxmec.requests.sketch import LogHistogram
 
 REQUESTS: dict[str, type[RequestSettings]] = {
     "poisson": PoissonSettings,
@@ -31,11 +32,11 @@ REQUESTS: dict[str, type[RequestSettings]] = {
 
 __all__ = [
     "REQUESTS",
-    "Arrived",
     "Bursty",
     "BurstySettings",
     "Frames",
     "FramesSettings",
+    "LogHistogram",
     "Poisson",
     "PoissonSettings",
     "Replay",
@@ -43,5 +44,8 @@ __all__ = [
     "RequestArrivals",
     "RequestFidelity",
     "RequestSettings",
+    "Served",
+    "Slot",
+    "follow",
     "serve",
 ]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from jaxmec.requests.queue import serve
+from jaxmec.requests.queue import Slot, serve
 
 if TYPE_CHECKING:
     from jaxmec.env import Decision, EnvParams, EnvState
@@ -30,10 +29,11 @@ class Carried(struct.PyTreeNode):
 class RequestFidelity:
     """Every request through the three queues, what is unfinished carried over; see `jaxmec.fidelity.Fidelity`.
 
-    `max_requests` is the most that a user's slot has room for.
+    `max_requests`, R, is the most that a user's slot has room for; `record` tells the times of each request.
     """
 
     max_requests: int
+    record: bool = False
 
     user_features = ("device backlog", "uplink backlog", "server backlog", "deadline")
     reward_signals = ("objective", "late", "environment")
@@ -53,20 +53,20 @@ class RequestFidelity:
             request_count int32[N]; request_delay_s, request_delay_max_s [N], zero where none arrived;
             late int32[N] that miss the deadline; overflow int32[N] that came beyond `max_requests`, not simulated;
             backlog_s [N, 3] after the slot's end until each stage has finished every request so far;
-            request_delays_s [R, N] of each request, zero past `request_count`;
             request_objective [] the slot objective with the delay per expected request for the mean delay;
-            late_objective [] the same if a request costs its deadline when it misses it, and nothing else.
+            late_objective [] the same if a request costs its deadline when it misses it, and nothing else;
+            where they are recorded, request_arrival_s [R, N] and request_departure_s [R, N, 3] from each stage, both
+            after the slot's start and without meaning past `request_count`.
         """
-        problem = decision.problem
+        problem, carried = decision.problem, state.fidelity
         expected = problem.arrival_rate_hz * params.slot_s
-        process, arrived = params.requests.draw(key, state.fidelity.arrivals, expected, self.max_requests)
-        arrival_s = arrived.time / jnp.maximum(expected, _RAREST) * params.slot_s
-        departure_s, free_s = serve(arrival_s, arrived.count, decision.stage_times, state.fidelity.backlog_s)
-        exists = jnp.arange(self.max_requests, dtype=arrived.count.dtype)[:, None] < arrived.count
-        delays_s = jnp.where(exists, departure_s[..., -1] - arrival_s, 0.0)
-        total_s = jnp.sum(delays_s, axis=0)
-        late = jnp.sum(delays_s > params.deadline_s, axis=0, dtype=jnp.int32)
-        backlog_s = jnp.maximum(free_s - params.slot_s, 0.0)
+        drawn = params.requests.draw(key, carried.arrivals, self.max_requests)
+        slot = Slot(drawn, expected, params.slot_s, decision.stage_times, carried.backlog_s, params.deadline_s)
+        served = serve(params.requests.intervals, slot, self.record)
+        carried = Carried(
+            arrivals=params.requests.step(carried.arrivals, drawn, served.count, served.wait),
+            backlog_s=jnp.maximum(served.free_s - params.slot_s, 0.0),
+        )
 
         def objective(seconds: Array) -> Array:
             per_request = seconds / jnp.maximum(expected, _RAREST)
@@ -74,22 +74,25 @@ class RequestFidelity:
                 problem.delay_price * (per_request - decision.outcome.delay_s)
             )
 
-        return Carried(process, backlog_s), {
-            "request_count": arrived.count,
-            "request_delay_s": total_s / jnp.maximum(arrived.count, 1),
-            "request_delay_max_s": jnp.max(delays_s, axis=0),
-            "late": late,
-            "overflow": arrived.overflow,
-            "backlog_s": backlog_s,
-            "request_delays_s": delays_s,
-            "request_objective": objective(total_s),
-            "late_objective": objective(late * params.deadline_s),
+        info = {
+            "request_count": served.count,
+            "request_delay_s": served.total_s / jnp.maximum(served.count, 1),
+            "request_delay_max_s": served.max_s,
+            "late": served.late,
+            "overflow": served.overflow,
+            "backlog_s": carried.backlog_s,
+            "request_objective": objective(served.total_s),
+            "late_objective": objective(served.late * params.deadline_s),
         }
+        if self.record:
+            info |= {"request_arrival_s": served.arrival_s, "request_departure_s": served.departure_s}
+        return carried, info
 
-    def features(self, state: EnvState, params: EnvParams) -> Array:
-        """Backlogs and deadline, base-10 logarithms of seconds: [N, 4]."""
-        seconds = jnp.concatenate([state.fidelity.backlog_s, params.deadline_s[:, None]], axis=-1)
-        return jnp.log10(seconds + _SMALLEST_S)
+    def features(self, state: EnvState, params: EnvParams) -> tuple[Array, ...]:
+        """Backlogs of the three stages and the deadline, base-10 logarithms of seconds, each [N]."""
+        backlog_s = state.fidelity.backlog_s
+        seconds = backlog_s[:, 0], backlog_s[:, 1], backlog_s[:, 2], params.deadline_s
+        return tuple(jnp.log10(each + _SMALLEST_S) for each in seconds)
 
     def signal(self, name: str, info: dict[str, Array], log_expected: Array) -> Array:
         """Minus the objective of the requests, or of those that are late, over what the closed form expected: [].

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from jaxmec import sampling
 from jaxmec.config import default_float, number
-from jaxmec.requests.protocol import Arrived, RequestSettings, at_index, cut_at
+from jaxmec.requests.protocol import RequestSettings
 
 
-class FramesState(struct.PyTreeNode):
+class NextFrame(struct.PyTreeNode):
     """The next frame of every user."""
 
     wait: Array  # [N] until it comes
@@ -27,29 +28,31 @@ class Frames(struct.PyTreeNode):
 
     jitter: Array  # [] the largest lag, in periods, at most 1; lags are uniform from 0
 
-    def init(self, key: Array, num_users: int) -> FramesState:
-        """A clock's phase is uniform. The first frame may be one whose tick was before the slot."""
-        phase, lag, lag_before = jax.random.uniform(key, (3, num_users), self.jitter.dtype) * jnp.stack(
-            [jnp.ones_like(self.jitter), self.jitter, self.jitter]
-        )[:, None]
-        late = lag_before > 1.0 - phase  # of the tick before, which was at phase - 1
-        return FramesState(
-            wait=jnp.where(late, phase - 1.0 + lag_before, phase + lag), lag=jnp.where(late, lag_before, lag)
-        )
+    def init(self, key: Array, num_users: int) -> NextFrame:
+        """A phase [N] is uniform. The first frame may be one whose tick was before the slot."""
+        phase, lag, lag_before = jax.random.uniform(key, (3, num_users), self.jitter.dtype)
+        lag, lag_before = self.jitter * lag, self.jitter * lag_before
+        before = phase - 1.0 + lag_before  # when the frame of the tick before comes
+        is_due = before > 0
+        return NextFrame(jnp.where(is_due, before, phase + lag), jnp.where(is_due, lag_before, lag))
 
-    def draw(
-        self, key: Array, state: FramesState, expected: Array, max_requests: int
-    ) -> tuple[FramesState, Arrived]:
-        """See `RequestArrivals`."""
-        lags = self.jitter * jax.random.uniform(key, (max_requests, *expected.shape), expected.dtype)
-        lags = jnp.concatenate([state.lag[None], lags])
-        ticks = state.wait - state.lag + jnp.arange(max_requests + 1, dtype=expected.dtype)[:, None]
-        arrived, index, wait = cut_at(ticks + lags, expected)
-        # The clock ticks on while there is no room.
-        return FramesState(wait=wait + arrived.overflow, lag=at_index(lags, index)), arrived
+    def draw(self, key: Array, state: NextFrame, max_requests: int) -> tuple[Array, Array]:
+        """Wait [N] for the first frame, and lags [R + 1, N] of all frames."""
+        lags = self.jitter * sampling.uniforms(key, (max_requests, *state.wait.shape))
+        return state.wait, jnp.concatenate([state.lag[None], lags])
+
+    @staticmethod
+    def intervals(drawn: tuple[Array, Array]) -> Array:
+        """One, and the difference of two lags."""
+        wait, lags = drawn
+        return jnp.concatenate([wait[None], 1.0 + lags[1:] - lags[:-1]])
+
+    def step(self, state: NextFrame, drawn: tuple[Array, Array], count: Array, wait: Array) -> NextFrame:
+        """The next frame is the first after the slot."""
+        return NextFrame(wait, jnp.take_along_axis(drawn[1], count[None], axis=0)[0])
 
     def most(self, expected: float, probability: float) -> int:
-        """One more than fits at an even pace, and one more for the jitter."""
+        """What fits at an even pace, and one more if there is jitter."""
         return math.ceil(expected) + (1 if float(self.jitter) > 0 else 0)
 
 

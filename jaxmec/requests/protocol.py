@@ -9,45 +9,48 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import jax.numpy as jnp
-from flax import struct
 from jax import Array
 from scipy.special import pdtrc
-
-
-class Arrived(struct.PyTreeNode):
-    """The requests of a slot. R is the most that a slot has room for."""
-
-    time: Array  # [R, N] since the slot began, in expected requests; ascending
-    count: Array  # int32[N] how many of them fall into the slot
-    overflow: Array  # int32[N] how many more there would have been
 
 
 class RequestArrivals(Protocol):
     """When requests come. A frozen pytree: its numbers are leaves, its kind is its type.
 
-    The state is any pytree of arrays; only the process reads it. Every method works under jit, vmap and grad.
+    A slot takes three steps: `draw` what is random, turn it into `intervals` between requests, and `step` on, once it
+    is known how many requests fell into the slot. The state is any pytree of arrays; only the process reads it.
     """
 
     def init(self, key: Array, num_users: int) -> Any:
         """The state at the start of a first slot, stationary: seen by somebody who knows nothing of the past."""
         ...
 
-    def draw(self, key: Array, state: Any, expected: Array, max_requests: int) -> tuple[Any, Arrived]:
-        """The requests of one slot, and the state at the start of the next.
+    def draw(self, key: Array, state: Any, max_requests: int) -> Any:
+        """All that the intervals of a slot's requests are made of: a pytree of arrays."""
+        ...
+
+    @staticmethod
+    def intervals(drawn: Any) -> Array:
+        """From the slot's start to the first request, from that to the second, ...: [max_requests + 1, N].
+
+        Leaves of `drawn`, and so the intervals, may have one more axis at their end, a batch.
+        """
+        ...
+
+    def step(self, state: Any, drawn: Any, count: Array, wait: Array) -> Any:
+        """The state at the start of the next slot.
 
         Args:
-          key: random key.
-          state: at the slot's start.
-          expected: [N] requests that the slot brings on average, rate times length.
-          max_requests: R.
+          state: at this slot's start.
+          drawn: in this slot.
+          count: int32[N] requests in this slot, at most `max_requests`.
+          wait: [N] from the next slot's start to the next request, above zero.
         """
         ...
 
     def most(self, expected: float, probability: float) -> int:
-        """How many requests a slot of so many expected ones exceeds with at most this probability, roughly."""
+        """How many requests a slot of so many expected ones exceeds with about this probability, at most."""
         ...
 
 
@@ -62,33 +65,6 @@ class RequestSettings:
           ConfigError: naming the field, its value and what is allowed.
         """
         raise NotImplementedError
-
-
-class Stretch(NamedTuple):
-    """What `cut_at` makes of a slot."""
-
-    arrived: Arrived
-    index: Array  # int32[N] of the first request after the slot, R if none was drawn
-    wait: Array  # [N] until that one, from the slot's end; not above zero if none was drawn
-
-
-def cut_at(time: Array, expected: Array) -> Stretch:
-    """Divide requests at times [R + 1, N] into those of the slot and the first one after it.
-
-    Requests beyond the last are not drawn: their number is the last one and as many as are expected after it.
-    """
-    count = jnp.sum(time < expected, axis=0, dtype=jnp.int32)
-    most = time.shape[0] - 1
-    left = expected - time[-1]
-    overflow = jnp.where(left > 0, 1 + jnp.floor(left).astype(jnp.int32), 0)
-    index = jnp.minimum(count, most)
-    return Stretch(Arrived(time[:-1], index, overflow), index, at_index(time, index) - expected)
-
-
-def at_index(values: Array, index: Array) -> Array:
-    """Row index[n] of column n of values [R + 1, N]: [N]."""
-    rows = jnp.arange(values.shape[0], dtype=index.dtype)[:, None]
-    return jnp.sum(jnp.where(rows == index, values, 0), axis=0)
 
 
 def poisson_most(expected: float, probability: float) -> int:

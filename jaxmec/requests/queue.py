@@ -11,43 +11,132 @@ stage in the order in which they came, and one that skips a stage waits for thos
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import Array
 
-UNROLL = 4  # requests per step of the loop, whose operations a CPU then runs at once
+from jaxmec.batching import batch_last
+
+UNROLL = 16  # requests per turn of the loop: a CPU keeps their clocks in registers, and compiles in a second
+_RAREST = 1e-6  # expected requests of a user that has none
 
 
-def serve(arrival_s: Array, count: Array, stage_times: Array, backlog_s: Array) -> tuple[Array, Array]:
+class Served(struct.PyTreeNode):
+    """The requests of one slot. R is the most that a user has room for."""
+
+    count: Array  # int32[N] served
+    overflow: Array  # int32[N] beyond R, not served
+    total_s: Array  # [N] sum of their end-to-end delays
+    max_s: Array  # [N] the largest, zero without requests
+    late: Array  # int32[N] that took longer than the deadline
+    free_s: Array  # [N, 3] after the slot's start when each stage has finished every request so far
+    wait: Array  # [N] from the slot's end to the next request, in expected requests
+    arrival_s: Array | None  # [R, N] of each request after the slot's start, where asked for
+    departure_s: Array | None  # [R, N, 3] from each stage; what lies past `count` has no meaning
+
+
+class Slot(struct.PyTreeNode):
+    """What the requests of one slot meet."""
+
+    drawn: Any  # by the process of requests
+    expected: Array  # [N] requests
+    slot_s: Array  # []
+    stage_times: Array  # [N, 3] s
+    backlog_s: Array  # [N, 3] after the slot's start until each stage has finished what came before
+    deadline_s: Array  # [N]
+
+
+def serve(intervals: Callable[[Any], Array], slot: Slot, record: bool = False) -> Served:
     """Serve the requests of one slot.
 
     Args:
-      arrival_s: [R, N] since the slot began, ascending.
-      count: int32[N] how many of them there are.
-      stage_times: service times, s: [N, 3]; a request keeps those of the slot in which it arrived.
-      backlog_s: [N, 3] time after the slot's start at which each stage has finished what arrived before.
+      intervals: those of the process, see `RequestArrivals.intervals`.
+      slot: what they meet.
+      record: whether to keep every request's times.
 
     Returns:
-      departure_s [R, N, 3] from every stage, since the slot began; without meaning past `count`;
-      free_s [N, 3] when each stage has finished them all.
+      Requests that come past the most are not drawn; their number is one and as many as are expected after it.
     """
-    services = _stages(stage_times)
 
-    def request(free: tuple[Array, ...], one: tuple[Array, Array]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        arrival, number = one
-        departures, departure = [], arrival
-        for stage_free, service in zip(free, services, strict=True):
-            departure = jnp.maximum(departure, stage_free) + service
-            departures.append(departure)
-        exists = number < count
-        after = (jnp.where(exists, new, old) for new, old in zip(departures, free, strict=True))
-        return tuple(after), tuple(departures)
+    def run(slot: Slot) -> Served:
+        return _serve(intervals(slot.drawn), slot, record)
 
-    numbers = jnp.arange(arrival_s.shape[0], dtype=count.dtype)
-    free, departures = jax.lax.scan(request, _stages(backlog_s), (arrival_s, numbers), unroll=UNROLL)
-    return jnp.stack(departures, axis=-1), jnp.stack(free, axis=-1)
+    return batch_last(run, slot.expected.size)(slot)
 
 
-def _stages(values: Array) -> tuple[Array, ...]:
-    """[N, 3] as three of [N]."""
-    return values[:, 0], values[:, 1], values[:, 2]
+def follow(arrival_s: Array, stage_times: Array, free_s: Array) -> Array:
+    """Departures from every stage, with nothing else: [R, ..., 3].
+
+    Args:
+      arrival_s: [R, ...] ascending.
+      stage_times: service times, s, of each request: [R, ..., 3].
+      free_s: [..., 3] when each stage is free for the first of them.
+    """
+
+    def request(free: Array, one: tuple[Array, Array]) -> tuple[Array, Array]:
+        arrival, services = one
+        stages = range(services.shape[-1])
+        departures = _through(arrival, [services[..., i] for i in stages], [free[..., i] for i in stages])
+        departure = jnp.stack(departures, axis=-1)
+        return departure, departure
+
+    return jax.lax.scan(request, free_s, (arrival_s, stage_times))[1]
+
+
+def _through(arrival: Array, services: Sequence[Array], free: Sequence[Array]) -> list[Array]:
+    """When one request leaves each stage."""
+    departures, departure = [], arrival
+    for service, stage_free in zip(services, free, strict=True):
+        departure = jnp.maximum(departure, stage_free) + service
+        departures.append(departure)
+    return departures
+
+
+def _serve(intervals: Array, slot: Slot, record: bool) -> Served:
+    """As `serve`, with any batch as the last axis."""
+    seconds = slot.slot_s / jnp.maximum(slot.expected, _RAREST)
+    services = [slot.stage_times[:, i] for i in range(3)]
+
+    def request(carry: tuple, interval: Array) -> tuple[tuple, Any]:
+        time, following, count, total, longest, late, *free = carry
+        time = time + interval
+        exists = time < slot.expected
+        arrival = time * seconds
+        departures = _through(arrival, services, free)
+        delay = jnp.where(exists, departures[-1] - arrival, 0.0)
+        after = (
+            time,
+            jnp.minimum(following, jnp.where(exists, jnp.inf, time)),
+            count + exists,
+            total + delay,
+            jnp.maximum(longest, delay),
+            late + (delay > slot.deadline_s),
+            *(jnp.where(exists, new, old) for new, old in zip(departures, free, strict=True)),
+        )
+        return after, (arrival, jnp.stack(departures, axis=1)) if record else None
+
+    zero, none = jnp.zeros_like(slot.expected), jnp.zeros_like(slot.expected, jnp.int32)
+    start = zero, zero + jnp.inf, none, zero, zero, none, *(slot.backlog_s[:, i] for i in range(3))
+    end, kept = jax.lax.scan(request, start, intervals[:-1], unroll=min(UNROLL, len(intervals) - 1))
+    time, following, count, total, longest, late, *free = end
+
+    time = time + intervals[-1]
+    beyond = time < slot.expected
+    overflow = jnp.where(beyond, 1 + jnp.floor(slot.expected - time), 0.0)
+    following = jnp.where(beyond, time + overflow, jnp.minimum(following, time))
+    arrival, departure = kept if record else (None, None)
+    return Served(
+        count=count,
+        overflow=overflow.astype(jnp.int32),
+        total_s=total,
+        max_s=longest,
+        late=late,
+        free_s=jnp.stack(free, axis=1),
+        wait=following - slot.expected,
+        arrival_s=arrival,
+        departure_s=departure,
+    )

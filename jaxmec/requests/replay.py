@@ -16,7 +16,7 @@ from flax import struct
 from jax import Array
 
 from jaxmec.config import ConfigError, default_float
-from jaxmec.requests.protocol import Arrived, RequestSettings, cut_at
+from jaxmec.requests.protocol import RequestSettings
 from jaxmec.workload import request_times
 
 
@@ -30,29 +30,33 @@ class ReplayState(struct.PyTreeNode):
 class Replay(struct.PyTreeNode):
     """The process."""
 
-    intervals: Array  # [T] between requests, of mean one
+    recorded: Array  # [T] intervals between requests, of mean one
 
     def init(self, key: Array, num_users: int) -> ReplayState:
         """A uniform time of the trace."""
-        ends = jnp.cumsum(self.intervals)
+        ends = jnp.cumsum(self.recorded)
         time = jax.random.uniform(key, (num_users,), ends.dtype) * ends[-1]
         index = jnp.minimum(jnp.searchsorted(ends, time, side="right"), len(ends) - 1).astype(jnp.int32)
         return ReplayState(wait=ends[index] - time, position=(index + 1) % len(ends))
 
-    def draw(
-        self, key: Array, state: ReplayState, expected: Array, max_requests: int
-    ) -> tuple[ReplayState, Arrived]:
-        """See `RequestArrivals`."""
-        length = self.intervals.shape[-1]
+    def draw(self, key: Array, state: ReplayState, max_requests: int) -> Array:
+        """The intervals themselves, [R + 1, N]."""
         steps = jnp.arange(max_requests, dtype=jnp.int32)[:, None]
-        intervals = self.intervals[(state.position + steps) % length]
-        arrived, index, wait = cut_at(jnp.cumsum(jnp.concatenate([state.wait[None], intervals]), axis=0), expected)
-        wait = jnp.where(arrived.overflow > 0, intervals[-1], wait)
-        return ReplayState(wait=wait, position=(state.position + index) % length), arrived
+        following = self.recorded[(state.position + steps) % self.recorded.shape[-1]]
+        return jnp.concatenate([state.wait[None], following])
+
+    @staticmethod
+    def intervals(drawn: Array) -> Array:
+        """As they are."""
+        return drawn
+
+    def step(self, state: ReplayState, drawn: Array, count: Array, wait: Array) -> ReplayState:
+        """Further on in the trace."""
+        return ReplayState(wait, (state.position + count) % self.recorded.shape[-1])
 
     def most(self, expected: float, probability: float) -> int:
         """The most that any stretch of the trace holds."""
-        intervals = np.asarray(self.intervals, float)
+        intervals = np.asarray(self.recorded, float)
         times = np.concatenate([[0.0], np.cumsum(intervals)[:-1]])
         twice = np.concatenate([times, times + intervals.sum()])
         turns, rest = divmod(expected, intervals.sum())

@@ -70,7 +70,9 @@ class Scenario:
     description: str = ""
     arrivals: ArrivalSettings = kind(ARRIVALS, "uniform")
     requests: RequestSettings = kind(REQUESTS, "poisson")  # within a slot; read at request fidelity
-    max_requests: int | None = number(None, at_least=1)  # of a user in a slot, simulated; what the rates need if absent
+    max_requests: int | None = number(
+        None, at_least=1
+    )  # of a user in a slot, simulated; what the rates need if absent
     wire: Wire = Wire()
     slot_s: float = number(1.0, above=0)
     episode_slots: int = number(200, at_least=1)
