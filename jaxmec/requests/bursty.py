@@ -72,7 +72,8 @@ class Bursty(struct.PyTreeNode):
     def intervals(drawn: tuple[Mixture, Array, Array]) -> Array:
         """Draws from the mixture."""
         mixture, wait, (which, level) = drawn
-        return jnp.concatenate([wait[None], mixture.draw(which, level)])
+        wide = Mixture(*(jnp.expand_dims(leaf, (0, 1)) for leaf in mixture))
+        return jnp.concatenate([wait[None], wide.draw(which, level)])
 
     def step(self, state: Array, drawn: tuple[Mixture, Array, Array], count: Array, wait: Array) -> Array:
         """The wait."""

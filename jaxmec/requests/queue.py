@@ -98,7 +98,7 @@ def _through(arrival: Array, services: Sequence[Array], free: Sequence[Array]) -
 
 def _serve(intervals: Array, slot: Slot, record: bool) -> Served:
     """As `serve`, with any batch as the last axis."""
-    seconds = slot.slot_s / jnp.maximum(slot.expected, _RAREST)
+    seconds = jnp.expand_dims(slot.slot_s, 0) / jnp.maximum(slot.expected, _RAREST)
     services = [slot.stage_times[:, i] for i in range(3)]
 
     def request(carry: tuple, interval: Array) -> tuple[tuple, Any]:

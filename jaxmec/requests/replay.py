@@ -42,7 +42,7 @@ class Replay(struct.PyTreeNode):
     def draw(self, key: Array, state: ReplayState, max_requests: int) -> Array:
         """The intervals themselves, [R + 1, N]."""
         steps = jnp.arange(max_requests, dtype=jnp.int32)[:, None]
-        following = self.recorded[(state.position + steps) % self.recorded.shape[-1]]
+        following = self.recorded[(state.position[None] + steps) % self.recorded.shape[-1]]
         return jnp.concatenate([state.wait[None], following])
 
     @staticmethod

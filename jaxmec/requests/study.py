@@ -267,7 +267,7 @@ def _chunk(
             sketch=None,
         )
         delays_s = info["request_departure_s"][..., -1] - info["request_arrival_s"]
-        return told, delays_s, jnp.arange(len(delays_s))[:, None] < count
+        return told, delays_s, jnp.arange(len(delays_s))[:, None] < count[None]
 
     def replication(key: Array, state: EnvState) -> tuple[EnvState, Tally, Tally]:
         chunk_key = jax.random.fold_in(key, first)
