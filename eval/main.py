@@ -2,6 +2,7 @@
 
 python eval/main.py --run runs/district10-seed0 --candidates 1 4 16
 python eval/main.py --scenario coinfer4 --policies greedy best_response exhaustive
+python eval/main.py --scenario coinfer10 --requests    # percentiles, deadline misses and backlog of every request
 """
 
 from __future__ import annotations
@@ -10,15 +11,22 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import jax
 import tyro
+from rich.console import Console
 
 import jaxmec
-from jaxmec.agents import load_config, load_policy
+from jaxmec.agents import RunConfig, load_config, load_policy
 from jaxmec.compilation import keep_compiled
+from jaxmec.environment import Policy
 from jaxmec.evaluation import EvaluationConfig, evaluate_policies
+from jaxmec.evaluation.tables import request_rows, request_table
 from jaxmec.policies import BASELINES, make_policy
 from jaxmec.reporting.console import fail, say, terminal
 from jaxmec.reporting.figures import comparison as figures
+from jaxmec.reporting.figures.requests import delay_distributions
+from jaxmec.reporting.files import write_csv
+from jaxmec.requests import RequestReport, StudyConfig, compare_requests
 from jaxmec.scenario import DEFAULT
 
 
@@ -42,6 +50,8 @@ class Flags:
     """Of the held-out episodes."""
     reference: str | None = None
     """The policy at whose states objectives are compared, and with whose; best_response if it takes part."""
+    requests: bool = False
+    """Simulate every request, too, as many replications as there are episodes and a thousand slots of each."""
     out: Path | None = None
     """Where CSV files and figures go; RUN/evaluation or, of another scenario, RUN/evaluation-SCENARIO; without a
     run runs/evaluation-SCENARIO."""
@@ -52,8 +62,9 @@ def main(flags: Flags) -> int:
     messages = terminal()
     keep_compiled()
     try:
-        scenario = flags.scenario or (load_config(flags.run).scenario if flags.run else DEFAULT)
-        env, params = jaxmec.make(scenario)
+        run = load_config(flags.run) if flags.run else RunConfig(scenario=DEFAULT)
+        scenario = flags.scenario or run.scenario
+        env, params = jaxmec.make(scenario, fidelity=run.fidelity)
         policies = {name: make_policy(name, env) for name in flags.policies}
         if flags.run:
             for number in flags.candidates:
@@ -71,6 +82,9 @@ def main(flags: Flags) -> int:
         )
         comparison = evaluate_policies(env, params, policies, config, tell=lambda what: say(messages, what))
         comparison.save(folder)
+        reports = _simulate(scenario, policies, flags.num_envs, flags.seed, messages) if flags.requests else {}
+        if reports:
+            write_csv(folder / "requests.csv", request_rows(reports))
     except (ValueError, OSError) as error:
         return fail(messages, error)
     results = terminal(stderr=False)
@@ -78,8 +92,21 @@ def main(flags: Flags) -> int:
         results.print(table)
     shown = next((name for name in policies if name.startswith("learned")), comparison.reference)
     files = figures.save_all(folder, comparison, env.network_names, env.device_names, shown)
+    if reports:
+        results.print(request_table(reports))
+        files.append(folder / "request_delays.png")
+        delay_distributions(files[-1], reports)
     say(results, f"written to {folder}: long_run.csv, same_states.csv, {', '.join(file.name for file in files)}")
     return 0
+
+
+def _simulate(
+    scenario: str, policies: dict[str, Policy], replications: int, seed: int, messages: Console
+) -> dict[str, RequestReport]:
+    env, params = jaxmec.make(scenario, fidelity="requests")
+    config = StudyConfig(replications=replications)
+    key = jax.random.key(seed)
+    return compare_requests(key, env, params, policies, config, tell=lambda what: say(messages, what))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import tyro
@@ -45,6 +45,8 @@ class Flags:
     """Name or YAML file of the system."""
     seed: int = RunConfig.seed
     """Of network, episodes and exploration."""
+    fidelity: Literal["stationary", "requests"] = RunConfig.fidelity
+    """Mean delays by formula, or every request simulated."""
     out: Path | None = None
     """The run's folder; runs/SCENARIO-seedSEED if absent."""
     resume: bool = False
@@ -73,7 +75,7 @@ def main(argv: list[str]) -> int:
             jax.distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
         console.quiet = jax.process_index() > 0
         folder, config = _prepare(flags)
-        env, params = jaxmec.make(config.scenario)
+        env, params = jaxmec.make(config.scenario, fidelity=config.fidelity)
         how = TrainerConfig(flags.resume, flags.checkpoint_every, flags.tensorboard)
         finished = train(env, params, config, folder, how, console)
     except (ValueError, OSError) as error:
@@ -116,7 +118,9 @@ def parse(argv: list[str]) -> Flags:
         f"--algorithm {{{','.join(ALGORITHMS)}}} chooses the learner (now {name}) and so its flags below; "
         "--config FILE reads a run's file first (see configs/train)."
     )
-    return tyro.cli(typed, args=rest, description=help_, default=typed(run.algorithm, run.scenario, run.seed))
+    return tyro.cli(
+        typed, args=rest, description=help_, default=typed(run.algorithm, run.scenario, run.seed, run.fidelity)
+    )
 
 
 def _prepare(flags: Flags) -> tuple[Path, RunConfig]:
@@ -126,7 +130,7 @@ def _prepare(flags: Flags) -> tuple[Path, RunConfig]:
         return folder, load_config(folder)
     if (folder / "checkpoints").exists() and any((folder / "checkpoints").iterdir()):
         raise ConfigError(f"out: {folder} holds a run; continue it with --resume, or name another folder")
-    config = RunConfig(flags.scenario, flags.seed, flags.algorithm)
+    config = RunConfig(flags.scenario, flags.seed, flags.algorithm, flags.fidelity)
     if flags.process_id == 0:
         folder.mkdir(parents=True, exist_ok=True)
         write_config(folder, config)

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import flax.serialization
 import jax
@@ -56,6 +56,8 @@ class RunConfig:
     """Of network, episodes and exploration."""
     algorithm: Algorithm = dataclasses.field(default_factory=PPO)
     """The learner with its hyperparameters."""
+    fidelity: Literal["stationary", "requests"] = "stationary"
+    """Mean delays by formula, or every request simulated."""
 
 
 def algorithm_name(algorithm: Algorithm) -> str:
@@ -99,7 +101,12 @@ def dump_algorithm(algorithm: Algorithm) -> dict[str, Any]:
 
 def dump_run(config: RunConfig) -> str:
     """The configuration as the text of a run's file."""
-    data = {"scenario": config.scenario, "seed": config.seed, **dump_algorithm(config.algorithm)}
+    data = {
+        "scenario": config.scenario,
+        "fidelity": config.fidelity,
+        "seed": config.seed,
+        **dump_algorithm(config.algorithm),
+    }
     return yaml.safe_dump(data, sort_keys=False)
 
 

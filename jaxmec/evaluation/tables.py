@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from jaxmec.evaluation.compare import Comparison, LongRun
+    from jaxmec.requests import RequestReport
 
 Row = dict[str, float | str]
 
@@ -103,4 +104,51 @@ def same_state_table(comparison: Comparison) -> Table:
             [row["policy"], *(number(float(row[name]), form) for name, (_, form) in forms.items())]
             for row in same_state_rows(comparison)
         ],
+    )
+
+
+# What the terminal shows of the requests: header and form.
+REQUESTS_SHOWN = {
+    "delay_s": ("mean [s]", "{:.4g}"),
+    "p50_s": ("p50", "{:.3g}"),
+    "p95_s": ("p95", "{:.3g}"),
+    "p99_s": ("p99", "{:.3g}"),
+    "late": ("late", "{:.2%}"),
+    "backlog_s": ("backlog [s]", "{:.3g}"),
+}
+
+
+def request_rows(reports: Mapping[str, RequestReport]) -> list[Row]:
+    """One row per policy: every estimate and half the width of its interval, and how it was found."""
+    rows = []
+    for policy, report in reports.items():
+        row: Row = {"policy": policy}
+        for name, estimate in report.estimates.items():
+            row[name], row[f"{name}_half_width"] = estimate
+        row |= {
+            "level": report.level,
+            "requests": report.requests,
+            "replications": len(report.means_s),
+            "warm_up_slots": report.warm_up_slots,
+            "settled": str(report.settled),
+            "quantile_error": report.sketch.relative_error,
+        }
+        rows.append(row)
+    return rows
+
+
+def request_table(reports: Mapping[str, RequestReport]) -> Table:
+    """The requests for a terminal: each figure with half the width of its interval."""
+    first = next(iter(reports.values()))
+    rows = []
+    for policy, report in reports.items():
+        cells = []
+        for name, (_, form) in REQUESTS_SHOWN.items():
+            value, half_width = report.estimates[name]
+            cells.append(f"{form.format(value)} ± {form.format(half_width)}")
+        rows.append([policy if report.settled else f"{policy} (not settled)", *cells])
+    return table(
+        f"Every request, with {first.level:.0%} intervals; percentiles within {first.sketch.relative_error:.1%}",
+        ["policy", *(header for header, _ in REQUESTS_SHOWN.values())],
+        rows,
     )

@@ -22,6 +22,7 @@ from jaxmec.requests.protocol import RequestArrivals, RequestSettings
 from jaxmec.requests.queue import Served, Slot, follow, serve
 from jaxmec.requests.replay import Replay, ReplaySettings
 from jaxmec.requests.sketch import LogHistogram
+from jaxmec.requests.study import Estimate, RequestReport, StudyConfig, compare_requests, simulate_requests
 
 REQUESTS: dict[str, type[RequestSettings]] = {
     "poisson": PoissonSettings,
@@ -34,6 +35,7 @@ __all__ = [
     "REQUESTS",
     "Bursty",
     "BurstySettings",
+    "Estimate",
     "Frames",
     "FramesSettings",
     "LogHistogram",
@@ -43,9 +45,13 @@ __all__ = [
     "ReplaySettings",
     "RequestArrivals",
     "RequestFidelity",
+    "RequestReport",
     "RequestSettings",
     "Served",
     "Slot",
+    "StudyConfig",
+    "compare_requests",
     "follow",
     "serve",
+    "simulate_requests",
 ]

@@ -21,7 +21,6 @@ from jax import Array
 
 from jaxmec.batching import batch_last
 
-UNROLL = 16  # requests per turn of the loop: a CPU keeps their clocks in registers, and compiles in a second
 _RAREST = 1e-6  # expected requests of a user that has none
 
 
@@ -121,7 +120,7 @@ def _serve(intervals: Array, slot: Slot, record: bool) -> Served:
 
     zero, none = jnp.zeros_like(slot.expected), jnp.zeros_like(slot.expected, jnp.int32)
     start = zero, zero + jnp.inf, none, zero, zero, none, *(slot.backlog_s[:, i] for i in range(3))
-    end, kept = jax.lax.scan(request, start, intervals[:-1], unroll=min(UNROLL, len(intervals) - 1))
+    end, kept = jax.lax.scan(request, start, intervals[:-1])
     time, following, count, total, longest, late, *free = end
 
     time = time + intervals[-1]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +24,13 @@ from jax import Array
 from scipy.special import stdtrit
 
 from jaxmec.config import ConfigError, build, number
-from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
 from jaxmec.environment import Policy
 from jaxmec.requests.fidelity import RequestFidelity
 from jaxmec.requests.sketch import LogHistogram
 from jaxmec.rollout import Slot, rollout
+
+if TYPE_CHECKING:
+    from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
 
 PILOT_SLOTS = 400  # in which the warm-up is looked for
 BATCH_SLOTS = 5  # of the rule
@@ -174,7 +176,7 @@ STATISTICS: dict[str, Callable[[Tally], np.ndarray]] = {
     "overflow": lambda tally: tally.overflow / tally.requests,
 }
 
-_Run = Callable[..., tuple[EnvState, Array, Tally]]
+_Run = Callable[..., tuple["EnvState", Array, Tally]]
 
 
 def _study(key: Array, env: EdgeInferenceEnv, params: EnvParams, run: _Run, config: StudyConfig) -> RequestReport:
