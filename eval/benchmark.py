@@ -22,6 +22,7 @@ from benchmarks.clarabel_solver import clarabel_section
 from benchmarks.common import Row, Settings
 from benchmarks.layer import accuracy_section, allocate_section
 from benchmarks.learner import learner_section
+from benchmarks.requests import requests_section
 from benchmarks.system import env_section, policies_section
 from rich.console import Console
 from rich.table import Table
@@ -34,15 +35,16 @@ SECTIONS = {
     "env": env_section,
     "policies": policies_section,
     "learner": learner_section,
+    "requests": requests_section,
 }
-SectionName = Literal["accuracy", "allocate", "clarabel", "env", "policies", "learner"]
+SectionName = Literal["accuracy", "allocate", "clarabel", "env", "policies", "learner", "requests"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
     """Measure time and accuracy."""
 
-    sections: tuple[SectionName, ...] = ("allocate", "clarabel", "env", "policies", "learner")
+    sections: tuple[SectionName, ...] = ("allocate", "clarabel", "env", "policies", "learner", "requests")
     """What is measured; accuracy takes the longest and is not among the defaults."""
     users: tuple[int, ...] = (5, 10, 20, 50, 200)
     """Numbers of users."""

@@ -84,7 +84,7 @@ class RequestFidelity:
             "request_objective": objective(served.total_s),
             "late_objective": objective(served.late * params.deadline_s),
         }
-        if self.record:
+        if served.arrival_s is not None and served.departure_s is not None:
             info |= {"request_arrival_s": served.arrival_s, "request_departure_s": served.departure_s}
         return carried, info
 

@@ -164,13 +164,14 @@ def estimate(tally: Tally, statistic: Callable[[Tally], np.ndarray], level: floa
     return Estimate(float(statistic(total)), float(stdtrit(replications - 1, 0.5 * (1.0 + level)) * error))
 
 
+def _percentile(level: int, tally: Tally) -> np.ndarray:
+    return LogHistogram().quantile(tally.sketch, level / 100)
+
+
 # Name of an estimate -> statistic of a tally.
 STATISTICS: dict[str, Callable[[Tally], np.ndarray]] = {
     "delay_s": lambda tally: tally.delay_s / tally.requests,
-    **{
-        f"p{level}_s": lambda tally, level=level: LogHistogram().quantile(tally.sketch, level / 100)
-        for level in PERCENTILES
-    },
+    **{f"p{level}_s": partial(_percentile, level) for level in PERCENTILES},
     "late": lambda tally: tally.late / tally.requests,
     "backlog_s": lambda tally: tally.backlog_s / tally.slots,
     "overflow": lambda tally: tally.overflow / tally.requests,
