@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxmec.features import unpack
 
 import jaxmec
 from jaxmec.allocation import allocate
-from jaxmec.features import unpack
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxmec.features import _headroom, expected_costs, log_expected_cost, observation_size, unpack
 
 import jaxmec
 from jaxmec.allocation import allocate
-from jaxmec.features import _headroom, expected_costs, log_expected_cost, observation_size, unpack
 from jaxmec.policies import make_policy
 
 

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxmec.features import CUT_FEATURES, USER_FEATURES
 
 import jaxmec
 from jaxmec.agents import PPOConfig, distribution, make_train, normalise, ppo
 from jaxmec.agents.advantage import gae
 from jaxmec.agents.networks import forward, make_network, valid_cuts
 from jaxmec.delay import serial_delay
-from jaxmec.features import CUT_FEATURES, USER_FEATURES
 from jaxmec.policies import make_policy
 
 SMALL = PPOConfig(num_envs=32, num_steps=4, num_minibatches=2, total_steps=32 * 4 * 3, width=16)

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import scipy.stats
 import yaml
-
-import jaxmec
-from jaxmec.agents import PPOConfig, normalise, ppo
-from jaxmec.agents.networks import make_network, valid_cuts
 from jaxmec.agents.sweep import chunks, figures, plan, vectorised
 from jaxmec.agents.sweep.config import Evaluation, SweepConfig, assign, cell, load, parse, points
 from jaxmec.agents.sweep.folder import Folder, dump
 from jaxmec.agents.sweep.ranking import candidates, rank
 from jaxmec.agents.sweep.statistics import bootstrap_interval, interquartile_mean
+
+import jaxmec
+from jaxmec.agents import PPOConfig, normalise, ppo
+from jaxmec.agents.networks import make_network, valid_cuts
 from jaxmec.allocation import allocate, lower_bound
 from jaxmec.config import ConfigError, build
 from jaxmec.evaluation import long_run
