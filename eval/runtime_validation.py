@@ -36,6 +36,11 @@ PIXELS = {"resnet18": 32, "mobilenet_v2": 64}  # so few that a run of some secon
 TOKENS = 64
 WARM_UP = 10  # requests before each run
 MARKERS = "osD"
+PREDICTIONS = {
+    "formula_s": "formula, halves timed alone before the run",
+    "run_formula_s": "formula, mean stage times of the run",
+    "run_recursion_s": "recursion, every request's own stage times",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +53,9 @@ class Flags:
     """Rows of each cut table, spread evenly from the first to the last."""
     loads: tuple[float, ...] = (0.3, 0.6, 0.8)
     """Utilisations of the slowest stage, as it was timed alone."""
-    seconds: float = 15.0
+    seconds: float = 12.0
     """Of each run."""
-    uplink: Annotated[float, tyro.conf.arg(metavar="BPS")] = 10e6
+    uplink: Annotated[float, tyro.conf.arg(metavar="BPS")] = 5e6
     """Rate that the sender keeps to."""
     repeats: int = 50
     """Runs of each half alone."""
@@ -157,6 +162,7 @@ def summary(network: str, cut: int, load: float, report: Report, dropped: int) -
         "formula_s": report.formula_s(),
         "recursion_s": float(report.recursion_s().mean()),
         "run_formula_s": report.formula_s(in_run_s),
+        "run_recursion_s": mean_s - float(report.hand_over_s().mean()),
         "measured_s": mean_s,
         "measured_ci95_s": half_s,
         "recursion_p95_s": float(np.quantile(report.recursion_s(), 0.95)),
@@ -172,16 +178,12 @@ def errors(rows: list[dict[str, float | str]], predicted: str) -> np.ndarray:
 
 
 def draw(rows: list[dict[str, float | str]]) -> plt.Figure:
-    """Measured against predicted mean delay with 95 % intervals: stages timed alone, and as they ran."""
-    panels = {
-        "formula_s": "stages timed alone, before the run",
-        "run_formula_s": "mean stage times of the run",
-    }
+    """Measured against predicted mean delay with 95 % intervals, by ever more of what the run itself was like."""
     networks = list(dict.fromkeys(str(row["network"]) for row in rows))
     loads = sorted({float(row["load"]) for row in rows})
     with plt.rc_context(figures.STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(8.4, 4.0), layout="constrained", sharex=True, sharey=True)
-        for axis, (column, title) in zip(axes, panels.items(), strict=True):
+        figure, axes = plt.subplots(1, 3, figsize=(11.0, 4.0), layout="constrained", sharex=True, sharey=True)
+        for axis, (column, title) in zip(axes, PREDICTIONS.items(), strict=True):
             for (i, network), (j, load) in itertools.product(enumerate(networks), enumerate(loads)):
                 mine = [row for row in rows if (row["network"], row["load"]) == (network, load)]
                 x, y, dy = (
@@ -196,7 +198,7 @@ def draw(rows: list[dict[str, float | str]]) -> plt.Figure:
             axis.plot(ends, ends, color="0.4", lw=1, ls="--", zorder=0)
             error = np.median(np.abs(errors(rows, column)))
             axis.set(xscale="log", yscale="log", xlabel="predicted mean delay [ms]")
-            axis.set_title(f"{title}\nmedian error {error:.1%}", fontsize=9)
+            axis.set_title(f"{title}\nmedian error {error:.0%}", fontsize=9)
         axes[0].set_ylabel("measured mean delay [ms]")
         axes[0].legend(title="larger marks: higher load", fontsize=8, title_fontsize=8)
     return figure
@@ -212,12 +214,14 @@ def main(flags: Flags) -> None:
             rows += runner.run(measure(load_model(f"{Path(__file__).stem}:{network}"), network, port, flags))
     write_csv(flags.out / "runtime_validation.csv", rows)
     draw(rows).savefig(flags.out / "runtime_validation.png")
-    for column in ("formula_s", "recursion_s", "run_formula_s"):
+    console = terminal(stderr=False)
+    console.print("error of the mean delay:")
+    for column, title in PREDICTIONS.items():
         error = np.abs(errors(rows, column))
-        terminal(stderr=False).print(
-            f"{column}: error of the mean delay: median {np.median(error):.1%}, "
-            f"90th percentile {np.quantile(error, 0.9):.1%}, largest {error.max():.1%}"
-        )
+        p50, p90 = np.quantile(error, (0.5, 0.9))
+        console.print(f"{title}: median {p50:.1%}, 90th percentile {p90:.1%}, largest {error.max():.1%}")
+    load = np.median([float(row["load_average"]) for row in rows])
+    console.print(f"processes running or waiting, median over the runs: {load:.1f} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ python -m jaxmec.runtime server --model my_module:my_model
 python -m jaxmec.runtime device --model my_module:my_model --cut 5 --rate 2 --uplink 20e6 --requests 200
 python -m jaxmec.runtime export --model my_module:my_model --cuts 3 5 --out halves
 python -m jaxmec.runtime server --halves halves
+python -m jaxmec.runtime link --uplink 20e6
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from jaxmec.runtime import (
 from jaxmec.runtime.halves import Model
 from jaxmec.runtime.link import event_loop
 from jaxmec.runtime.messages import MAX_BYTES
+from jaxmec.runtime.namespace import Link, limited_link
 from jaxmec.runtime.report import Arrivals, write_records
 
 PORT = 5717
@@ -146,10 +148,23 @@ class ExportFlags:
     """On which the programs shall run, such as cpu cuda; this machine's if absent."""
 
 
+@dataclasses.dataclass(frozen=True)
+class LinkFlags:
+    """Lay a real link of a given rate to a network namespace until told to stop (Linux, root)."""
+
+    uplink: Annotated[float, tyro.conf.arg(metavar="BPS")]
+    """Bits per second towards the server, headers included."""
+
+
 def main(argv: list[str]) -> int:
     """Run a command; returns the exit status."""
     flags = tyro.extras.subcommand_cli_from_dict(
-        {"server": _kept(ServerFlags), "device": _kept(DeviceFlags), "export": _kept(ExportFlags)},
+        {
+            "server": _kept(ServerFlags),
+            "device": _kept(DeviceFlags),
+            "export": _kept(ExportFlags),
+            "link": _kept(LinkFlags),
+        },
         args=argv,
         prog="python -m jaxmec.runtime",
         description="Run the halves of a network on two processes.",
@@ -167,6 +182,9 @@ def main(argv: list[str]) -> int:
                 model = load_model(flags.model, _split_bits(flags.wire_bits), flags.max_tensors)
                 files = export_halves(model, flags.cuts, flags.out, flags.platforms)
                 console.print(f"written: {', '.join(escape(str(file)) for file in files)}")
+            case LinkFlags():
+                with limited_link(flags.uplink) as link:
+                    asyncio.run(keep(link, console))
     except (ValueError, OSError, RefusedError) as error:
         errors.print(f"[red]error:[/red] {escape(str(error))}")
         return 2
@@ -187,6 +205,17 @@ async def serve(flags: ServerFlags, console: Console) -> None:
         sys.stdout.flush()
         await stopped.wait()
     console.print(f"stopped; requests computed: {server.computed}")
+
+
+async def keep(link: Link, console: Console) -> None:
+    """Tell how to use the link, and wait for a signal."""
+    stopped = asyncio.Event()
+    _on_signals(stopped.set)
+    command = "python -m jaxmec.runtime"
+    console.print(f"server: {' '.join(link.server_command)} {command} server --host {link.server_host} ...")
+    console.print(f"device: {command} device --host {link.server_host} ...")
+    sys.stdout.flush()
+    await stopped.wait()
 
 
 async def send(flags: DeviceFlags, console: Console) -> None:

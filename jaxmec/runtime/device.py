@@ -343,7 +343,8 @@ class Device:
             finally:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
-                writer.write(encode(Bye()) if self._leaving else b"")
+                if self._leaving:
+                    writer.write(encode(Bye()))
                 writer.close()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -353,6 +354,7 @@ class Device:
             try:
                 async with asyncio.timeout(give_up_s - time.monotonic()):
                     reader, writer = await asyncio.open_connection(*self._address)
+                    link.watch(writer)
                     await self._greet(reader, writer)
                 break
             except (OSError, asyncio.IncompleteReadError) as error:
@@ -407,8 +409,9 @@ class Device:
             match message:
                 case Answer():
                     self._take(message)
-                case Ready() if self._asked is not None and message.cut == self._asked.cut:
-                    if not self._ready.done():
+                case Ready():
+                    # A second one, after a new connection, is of no interest.
+                    if self._asked is not None and message.cut == self._asked.cut and not self._ready.done():
                         self._ready.set_result(message.service_s)
                 case Refusal():
                     raise RefusedError(message.reason)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import socket
 import time
 
 CHUNK_BYTES = 16 * 2**10  # small enough that a long message leaves evenly
+GONE_S = 10  # without a sign of the other machine, it counts as gone
 
 
 class TokenBucket:
@@ -64,6 +66,16 @@ async def send(
                 await asyncio.sleep(pause_s)
         writer.write(chunk)
         await writer.drain()
+
+
+def watch(writer: asyncio.StreamWriter) -> None:
+    """Have the kernel break the connection soon after the other machine has vanished without a word."""
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; others take their own, longer times
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, GONE_S // 2)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * GONE_S)
 
 
 def event_loop() -> asyncio.AbstractEventLoop:

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from jaxmec.runtime.halves import Half, Source, check, median_s
+from jaxmec.runtime.link import watch
 from jaxmec.runtime.messages import (
     MAX_BYTES,
     Answer,
@@ -51,6 +52,7 @@ class _Session:
     waiting: set[int] = dataclasses.field(default_factory=set)
     answered: dict[int, bytes] = dataclasses.field(default_factory=dict)  # until acknowledged
     writer: asyncio.StreamWriter | None = None  # None while it is away
+    prepares: Prepare | None = None  # what it has asked for and not been told is ready
     preparing: asyncio.Task | None = None
 
     def send(self, data: bytes) -> None:
@@ -131,6 +133,7 @@ class Server:
         """One connection, from Hello to its end."""
         host, port = writer.get_extra_info("peername")[:2]
         peer = f"{host}:{port}"
+        watch(writer)
         self._connections.add(writer)
         session = None
         try:
@@ -185,9 +188,12 @@ class Server:
         match message:
             case Request():
                 await self._accept(session, message)
-            case Prepare() if session.preparing is None or session.preparing.done():
+            case Prepare() if not session.prepares:
                 # Beside the requests of other cuts, which go on.
+                session.prepares = message
                 session.preparing = asyncio.create_task(self._prepare(session, message))
+            case Prepare() if message == session.prepares:
+                pass  # asked again over a new connection, which will hear of it
             case _:
                 raise ProtocolError(f"message: got {type(message).__name__}, which a server does not take now")
 
@@ -204,17 +210,17 @@ class Server:
     async def _prepare(self, session: _Session, message: Prepare) -> None:
         """Compile a tail and time it alone, in the thread that serves requests."""
         try:
-            tail = await self._tail(message.cut)
+            tail, service_s = await self._tail(message.cut), None
+            if message.repeats:
+                zeros = tuple(Tensor.of(np.zeros(spec.shape, spec.dtype)) for spec in tail.half.takes)
+                run = partial(_answer, tail, Request(zeros, 0, message.cut, 0), 0.0)
+                loop = asyncio.get_running_loop()
+                service_s = await loop.run_in_executor(self._worker, median_s, run, message.repeats)
+            session.send(encode(Ready(message.cut, service_s)))
         except Exception as error:  # of one cut; the server goes on
             session.send(encode(Refusal(str(error))))
-            return
-        service_s = None
-        if message.repeats:
-            zeros = tuple(Tensor.of(np.zeros(spec.shape, spec.dtype)) for spec in tail.half.takes)
-            run = partial(_answer, tail, Request(zeros, 0, message.cut, 0), 0.0)
-            loop = asyncio.get_running_loop()
-            service_s = await loop.run_in_executor(self._worker, median_s, run, message.repeats)
-        session.send(encode(Ready(message.cut, service_s)))
+        finally:
+            session.prepares = None
 
     async def _accept(self, session: _Session, request: Request) -> None:
         """Queue a request, unless its answer is known or under way."""

@@ -2,8 +2,12 @@
 
 import asyncio
 import itertools
+import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from small_network import small
 
 from jaxmec.runtime import Device, arrivals, export_halves, tandem_delays_s
 from jaxmec.runtime.__main__ import main
+from jaxmec.runtime.namespace import BURST_BYTES, limited_link
 
 MODEL = ("--model", "runtime_models:small", "--wire-bits", "32")
 
@@ -125,6 +130,43 @@ def test_both_sides_from_files_alone(start, folder):
     assert finish(server) == (0, "stopped; requests computed: 22\n")
 
 
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root")
+@pytest.mark.skipif(not (shutil.which("ip") and shutil.which("tc")), reason="needs ip and tc")
+def test_a_real_link_keeps_to_its_rate():
+    try:
+        with limited_link(2e6) as link:
+            asyncio.run(received_over(link))
+    except OSError as error:
+        pytest.skip(f"no network namespaces here: {error}")
+    names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    assert link.server_command[-1] not in names  # gone with the block
+
+
+RECEIVE = """
+import socket, sys, time
+with socket.create_server((sys.argv[1], 5718)) as server:
+    print("ready", flush=True)
+    connection, _ = server.accept()
+    start_s, count = None, 0
+    while data := connection.recv(2**16):
+        start_s, count = start_s or time.monotonic(), count + len(data)
+    print(count, time.monotonic() - start_s)
+"""
+
+
+async def received_over(link):
+    command = [*link.server_command, sys.executable, "-c", RECEIVE, link.server_host]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    _, writer = await asyncio.open_connection(link.server_host, 5718)
+    writer.write(bytes(200_000))
+    await writer.drain()
+    writer.close()
+    count, seconds = (float(word) for word in (await asyncio.to_thread(process.communicate))[0].split())
+    assert count == 200_000
+    assert seconds >= 8 * (200_000 - 2 * BURST_BYTES) / 2e6  # the first frames leave at once
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -137,6 +179,7 @@ def test_both_sides_from_files_alone(start, folder):
         (("device", *MODEL, "--uplink", "-1"), "rate_bps: got -1.0"),
         (("device", *MODEL, "--switch", "5"), "switch: got '5'; allowed is REQUEST:CUT, such as 100:3"),
         (("device", *MODEL, "--port", "1", "--patience", "0.1"), "no server at 127.0.0.1:1 for 0.1 s"),
+        (("link", "--uplink", "0"), "uplink: got 0.0; allowed is a finite number above 0"),
         (("device", "--model", "runtime_models:broken"), "raised RuntimeError: no weights [here]"),
         (
             ("export", "--model", "runtime_models:small", "--cuts", "9", "--out", "x"),
