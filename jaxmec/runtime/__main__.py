@@ -159,12 +159,7 @@ class LinkFlags:
 def main(argv: list[str]) -> int:
     """Run a command; returns the exit status."""
     flags = tyro.extras.subcommand_cli_from_dict(
-        {
-            "server": _kept(ServerFlags),
-            "device": _kept(DeviceFlags),
-            "export": _kept(ExportFlags),
-            "link": _kept(LinkFlags),
-        },
+        {"server": ServerFlags, "device": DeviceFlags, "export": ExportFlags, "link": LinkFlags},
         args=argv,
         prog="python -m jaxmec.runtime",
         description="Run the halves of a network on two processes.",
@@ -297,11 +292,6 @@ def _on_signals(stop: Callable[[], None]) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, once)
-
-
-def _kept(flags: type) -> Callable:
-    """The dataclass itself, as a command that returns its flags."""
-    return flags
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The two commands as processes on loopback: what they print, what they survive, and the queues' recursion."""
 
 import asyncio
+import contextlib
 import itertools
 import os
 import re
@@ -133,11 +134,12 @@ def test_both_sides_from_files_alone(start, folder):
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root")
 @pytest.mark.skipif(not (shutil.which("ip") and shutil.which("tc")), reason="needs ip and tc")
 def test_a_real_link_keeps_to_its_rate():
-    try:
-        with limited_link(2e6) as link:
-            asyncio.run(received_over(link))
-    except OSError as error:
-        pytest.skip(f"no network namespaces here: {error}")
+    with contextlib.ExitStack() as stack:
+        try:
+            link = stack.enter_context(limited_link(2e6))
+        except OSError as error:
+            pytest.skip(f"no network namespaces here: {error}")
+        asyncio.run(received_over(link))
     names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
     assert link.server_command[-1] not in names  # gone with the block
 
