@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxmec import profiles
 from jaxmec.config import build, number, read_yaml
-from jaxmec.profiles import PartitionProfile
+from jaxmec.profiles import PartitionProfile, Stages
 
 _FILE = Path(__file__).parent / "devices.yaml"
 
@@ -84,6 +84,37 @@ def load(name: str) -> Device:
     entry = build(Measurement, _table()[name], _FILE, name)
     model, _ = fit_device(entry.measured_s)
     return Device(name, entry.description, entry.power_w, model, entry.measured_s)
+
+
+def stage_seconds(
+    profile: PartitionProfile,
+    device: Device,
+    server: Device,
+    wire_bits: int | None = 8,
+    input_bits: float | None = None,
+    per_channel: bool = False,
+) -> Stages:
+    """Demands of every cut between a device and a server: measured seconds of the profile, else modelled ones.
+
+    Args:
+      profile: the network's cut table.
+      device: runs the rows up to the cut.
+      server: runs the rest.
+      wire_bits: as for `PartitionProfile.uplink_bits`.
+      input_bits: likewise.
+      per_channel: likewise.
+    """
+    if profile.server_s is None:
+        modelled = server.latency_s(profile)
+        server_work_s = modelled[-1] - modelled
+    else:
+        server_work_s = profile.server_s
+    return Stages(
+        device_work_s=device.latency_s(profile) if profile.device_s is None else profile.device_s,
+        uplink_bits=profile.uplink_bits(wire_bits, input_bits, per_channel),
+        server_work_s=server_work_s,
+        downlink_bits=profile.returning_bits(),
+    )
 
 
 def fit_device(

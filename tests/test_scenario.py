@@ -22,7 +22,7 @@ def test_tables_are_those_of_profiles_and_devices():
     env, params = jaxmec.make("coinfer10", wire={"prune": False})
     network = profiles.load("vgg16")
     m, d = env.network_names.index("vgg16"), env.device_names.index("jetson_nano")
-    stages = network.stages(devices.load("jetson_nano"), devices.load("epyc_7742"), wire_bits=8)
+    stages = devices.stage_seconds(network, devices.load("jetson_nano"), devices.load("epyc_7742"), wire_bits=8)
     used = len(network)
     np.testing.assert_allclose(params.device_work_s[m, d, :used], stages.device_work_s, rtol=1e-6)
     np.testing.assert_allclose(params.uplink_bits[m, :used], stages.uplink_bits, rtol=1e-6)

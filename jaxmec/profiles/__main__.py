@@ -67,14 +67,14 @@ def main(argv: list[str]) -> int:
             errors.print(f"[yellow]warning:[/yellow] {_plain(text)}")
         device, server = devices.load(flags.device), devices.load(flags.server)
         rate_bps = _rate_bps(flags)
-        out = flags.out or Path(f"{table.name}.png")
-        table.plot(device, server, rate_bps, out, flags.wire_bits, flags.input_bits)
+        out = flags.out or Path(f"{table.name.replace('/', '_')}.png")
+        stages = devices.stage_seconds(table, device, server, flags.wire_bits, flags.input_bits)
+        table.plot(stages, rate_bps, out)
         if flags.save:
             table.save(flags.save)
     except (ValueError, OSError) as error:
         errors.print(f"[red]error:[/red] {_plain(str(error))}")
         return 2
-    stages = table.stages(device, server, flags.wire_bits, flags.input_bits)
     total = stages.delay_s(rate_bps)
     best = int(np.argmin(total))
     printed = Table(
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> int:
 
 def _table(flags: Flags) -> PartitionProfile:
     table = _made(flags) if ":" in flags.network else profiles.load(flags.network)
-    return table.pruned(flags.wire_bits) if flags.prune else table
+    return table.pruned(flags.wire_bits, flags.input_bits) if flags.prune else table
 
 
 def _made(flags: Flags) -> PartitionProfile:

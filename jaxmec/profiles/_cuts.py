@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-import jax.numpy as jnp
-
 from jaxmec.profiles._cost import Cost
 from jaxmec.profiles._graph import Graph, Kind, Operation
+from jaxmec.profiles._wire import Crossing
 
+# A mask or token numbers beside an activation are no tensor of their own: what no convolution or matrix product
+# has touched does not count up to this share of the bytes of the largest array that crosses.
+SIDE_SHARE = 0.05
 _KINDS = {"conv_general_dilated": "conv", "dot_general": "matmul"}
 
 
@@ -22,14 +24,9 @@ class Cut:
     before: Cost  # of all operations on the device
     crossing: tuple[int, ...]  # values that are sent
 
-    def elements(self, graph: Graph) -> int:
-        """Floating-point numbers that cross."""
-        return sum(graph.values[i].size for i in self.crossing if _is_float(graph, i))
-
-    def integer_bits(self, graph: Graph) -> int:
-        """Bits of whatever else crosses, such as token numbers."""
-        others = [graph.values[i] for i in self.crossing if not _is_float(graph, i)]
-        return sum(value.size if value.dtype == bool else 8 * value.bytes for value in others)
+    def arrays(self, graph: Graph) -> tuple[Crossing, ...]:
+        """What is sent."""
+        return tuple(Crossing.of(graph.values[i].shape, graph.values[i].dtype) for i in self.crossing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +35,7 @@ class Cuts:
 
     rows: list[Cut]
     reason: str  # empty if there are cuts inside
+    more: tuple[int, int] | None  # (max_tensors, further rows) of the next limit that opens any
 
 
 def find_cuts(graph: Graph, max_tensors: int) -> Cuts:
@@ -48,24 +46,38 @@ def find_cuts(graph: Graph, max_tensors: int) -> Cuts:
 
     Args:
       graph: the traced program.
-      max_tensors: at most so many values may cross.
+      max_tensors: at most so many arrays may cross, small side inputs apart.
     """
-    returned, _ = graph.wanted()
-    request = [i for i in graph.needed if graph.operations[i].kind is Kind.REQUEST]
-    end = len(graph.operations)
-    last_use: dict[int, int] = {}
-    for index in request:
-        last_use |= dict.fromkeys(graph.operations[index].inputs, index)
-    last_use |= dict.fromkeys(returned, end)
+    first, places, final = _places(graph)
+    side = _side_inputs(graph)
+    tensors = [_tensors(graph, place, side) for place in places]
 
-    inputs = [leaf for one in graph.input_leaves for leaf in one]
-    live = {i for i in inputs if i in last_use and graph.values[i].kind is Kind.REQUEST}
+    def rows(limit: int) -> list[Cut]:
+        allowed = [place for place, number in zip(places, tensors, strict=True) if number <= limit]
+        return [first, *_best(graph, allowed, first, final), final]
+
+    chosen = rows(max_tensors)
+    further = ((limit, len(rows(limit)) - len(chosen)) for limit in sorted(set(tensors)) if limit > max_tensors)
+    more = next((one for one in further if one[1] > 0), None)
+    reason = "" if len(chosen) > 2 else _reason(graph, places, tensors, max_tensors)
+    return Cuts(chosen, reason, more)
+
+
+def _places(graph: Graph) -> tuple[Cut, list[Cut], Cut]:
+    """The inputs, every place between two operations where a cut may lie, and everything."""
+    returned, _ = graph.wanted()
+    end = len(graph.operations)
+    last_use = graph.last_use()
+    live = {
+        leaf
+        for one in graph.input_leaves
+        for leaf in one
+        if leaf in last_use and graph.values[leaf].kind is Kind.REQUEST
+    }
     first = Cut(0, "input", Cost(), tuple(sorted(live)))
     forbidden = _inside_updates(graph)
     total, label, number = Cost(), "input", 0
-    cuts: list[Cut] = []
-    fewest: tuple[int, str] | None = None
-    whole: Operation | None = None
+    places: list[Cut] = []
     for index in graph.needed:
         operation = graph.operations[index]
         if operation.kind is Kind.CONSTANT:
@@ -74,21 +86,29 @@ def find_cuts(graph: Graph, max_tensors: int) -> Cuts:
         if operation.cost.heavy_ops:
             number += 1
             label = _label(operation, number)
-            if whole is None or operation.cost.macs > whole.cost.macs:
-                whole = operation
         if operation.kind is Kind.REQUEST:
             live.difference_update(i for i in operation.inputs if last_use[i] == index)
             live.update(i for i in operation.outputs if last_use.get(i, -1) > index)
-        if index == graph.needed[-1] or index + 1 in forbidden:
-            continue
-        if len(live) <= max_tensors:
-            cuts.append(Cut(index + 1, label, total, tuple(sorted(live))))
-        elif total.macs and (fewest is None or len(live) < fewest[0]):
-            fewest = len(live), label
+        if index != graph.needed[-1] and index + 1 not in forbidden:
+            places.append(Cut(index + 1, label, total, tuple(sorted(live))))
     crossing = dict.fromkeys(i for i in returned if graph.values[i].kind is Kind.REQUEST)
-    final = Cut(end, "output", total, tuple(crossing))
-    rows = [first, *_best(graph, cuts, first, final), final]
-    return Cuts(rows, "" if len(rows) > 2 else _reason(fewest, whole, total, max_tensors))
+    return first, places, Cut(end, "output", total, tuple(crossing))
+
+
+def _side_inputs(graph: Graph) -> set[int]:
+    """Inputs of a request and what is made of them before any convolution or matrix product."""
+    light = {leaf for one in graph.input_leaves for leaf in one}
+    for operation in (graph.operations[i] for i in graph.request_operations()):
+        of_request = [i for i in operation.inputs if not graph.values[i].constant]
+        if not operation.cost.heavy_ops and light.issuperset(of_request):
+            light.update(operation.outputs)
+    return light
+
+
+def _tensors(graph: Graph, cut: Cut, side: set[int]) -> int:
+    """Arrays that cross, without the small ones among the side inputs."""
+    large = SIDE_SHARE * max((graph.values[i].bytes for i in cut.crossing), default=0)
+    return sum(i not in side or graph.values[i].bytes > large for i in cut.crossing)
 
 
 def _best(graph: Graph, cuts: list[Cut], first: Cut, final: Cut) -> list[Cut]:
@@ -173,27 +193,32 @@ def _label(operation: Operation, number: int) -> str:
     return f"{operation.label} stage{number} {_KINDS.get(operation.name, operation.name)}".strip()
 
 
-def _reason(fewest: tuple[int, str] | None, whole: Operation | None, total: Cost, max_tensors: int) -> str:
-    if whole is not None and whole.cost.macs >= total.macs > 0:
+def _reason(graph: Graph, places: list[Cut], tensors: list[int], max_tensors: int) -> str:
+    operations = [graph.operations[i] for i in graph.needed if graph.operations[i].kind is not Kind.CONSTANT]
+    macs = sum(operation.cost.macs for operation in operations)
+    whole = max(operations, key=lambda operation: operation.cost.macs)
+    if whole.cost.macs >= macs > 0:
         return (
             f"all multiply-accumulates lie in one {whole.name}"
             + (f" ({whole.label})" if whole.label else "")
             + "; write it as layers to cut between"
         )
-    if fewest is not None:
+    over = [
+        (number, i)
+        for i, number in enumerate(tensors)
+        if number > max_tensors and (places[i].before.macs or not macs)
+    ]
+    if over:
+        fewest, i = min(over)
         return (
-            f"more than max_tensors={max_tensors} arrays cross at every place inside, the fewest, {fewest[0]}, "
-            f"after {fewest[1]}; pass max_tensors={fewest[0]}"
+            f"more than max_tensors={max_tensors} arrays cross at every place inside, the fewest, {fewest}, "
+            f"after {places[i].label}; pass max_tensors={fewest}"
         )
     return "no operation inside costs anything"
 
 
 def _sent(graph: Graph, cut: Cut) -> float:
-    return 8.0 * cut.elements(graph) + cut.integer_bits(graph)
-
-
-def _is_float(graph: Graph, value: int) -> bool:
-    return bool(jnp.issubdtype(graph.values[value].dtype, jnp.floating))
+    return sum(array.bits(8) for array in cut.arrays(graph))
 
 
 def rows_read(graph: Graph, among: Iterable[int], leaf: int) -> tuple[int, ...] | None:

@@ -175,7 +175,7 @@ def _assemble(config: Scenario, path: Path) -> tuple[EdgeInferenceEnv, EnvParams
     classes = [_load(devices.load, name, path, "users.devices") for name in device_names]
     server = _load(devices.load, config.server.device, path, "server.device")
     if config.wire.prune:
-        networks = [network.pruned() for network in networks]
+        networks = [network.pruned(config.wire.activation_bits) for network in networks]
 
     num_cuts = max(len(network) for network in networks)
 
@@ -184,7 +184,7 @@ def _assemble(config: Scenario, path: Path) -> tuple[EdgeInferenceEnv, EnvParams
         return np.pad(column, (0, num_cuts - len(column)), mode="edge")
 
     stages = [
-        [network.stages(device, server, wire_bits=config.wire.activation_bits) for device in classes]
+        [devices.stage_seconds(network, device, server, config.wire.activation_bits) for device in classes]
         for network in networks
     ]
 

@@ -35,7 +35,7 @@ def test_it_prints_the_best_cut_and_writes_the_picture(folder, capsys):
     assert main(["mobilenet_v2", "--rate", "13e6", "--prune"]) == 0
     text = capsys.readouterr().out
     table = profiles.load("mobilenet_v2").pruned()
-    delay_s = table.stages(devices.load("raspberry_pi_4"), devices.load("epyc_7742")).delay_s(13e6)
+    delay_s = devices.stage_seconds(table, devices.load("raspberry_pi_4"), devices.load("epyc_7742")).delay_s(13e6)
     assert f"best cut: {np.argmin(delay_s)}, after" in text
     assert f"{1e3 * delay_s.min():.2f} ms; all on the server {1e3 * delay_s[0]:.2f} ms" in text
     assert (folder / "mobilenet_v2.png").stat().st_size > 10_000
