@@ -18,18 +18,19 @@ import numpy as np
 class Cost(NamedTuple):
     """Counts of one operation, or sums of them."""
 
-    conv_macs: float = 0.0  # multiply-accumulates of convolutions wider than one position
+    winograd_macs: float = 0.0  # multiply-accumulates of 3 x 3 convolutions of stride 1
+    conv_macs: float = 0.0  # of other convolutions wider than one position
     matmul_macs: float = 0.0  # of matrix products and of convolutions of one position
     depthwise_macs: float = 0.0  # of convolutions whose every output channel reads one input channel
     other_ops: float = 0.0
-    heavy_ops: float = 0.0  # convolutions, matrix products and the like, each a kernel of its own
-    bytes_moved: float = 0.0  # operands and results of every operation that computes or copies
-    dense_bytes: float = 0.0  # of these, parameters of matrix products
+    heavy_ops: float = 0.0  # convolutions, matrix products and the like
+    kernels: float = 0.0  # passes over memory: all operations but those fused into a neighbour
+    bytes_moved: float = 0.0  # that kernels read and write
 
     @property
     def macs(self) -> float:
         """All multiply-accumulates."""
-        return self.conv_macs + self.matmul_macs + self.depthwise_macs
+        return self.winograd_macs + self.conv_macs + self.matmul_macs + self.depthwise_macs
 
     def __add__(self, other: Cost) -> Cost:  # type: ignore[override]
         return Cost(*(a + b for a, b in zip(self, other, strict=True)))
@@ -53,10 +54,6 @@ class Array(Protocol):
     @property
     def moved(self) -> int:
         """Bytes in memory; of what was broadcast, those before."""
-
-    @property
-    def constant(self) -> bool:
-        """Whether it depends on parameters alone."""
 
 
 def _names(text: str) -> frozenset[str]:
@@ -99,51 +96,60 @@ def is_known(name: str) -> bool:
     )
 
 
-def is_fused(name: str) -> bool:
-    """Whether a primitive's result takes the place of an operand, or is never written out."""
-    return name in _FREE or name in _ELEMENTWISE
+def is_free(name: str) -> bool:
+    """Whether a primitive only relabels its operand."""
+    return name in _FREE
+
+
+def is_elementwise(name: str) -> bool:
+    """Whether a primitive computes each element of its result from the same element of its operands."""
+    return name in _ELEMENTWISE
 
 
 def cost_of(name: str, params: Mapping[str, Any], inputs: Sequence[Array], outputs: Sequence[Array]) -> Cost:
-    """Counts of one operation that `is_known`, by its primitive's name and parameters."""
+    """Counts of one operation that `is_known`, by its primitive's name and parameters.
+
+    Elementwise operations move no bytes here, as `jaxmec.profiles._fusion` tells which of them are kernels.
+    """
     moved = sum(value.moved for value in (*inputs, *outputs))
     if name in _FREE:
         return Cost()
+    if name in _ELEMENTWISE:
+        return Cost(other_ops=max(value.size for value in outputs))
     if name in _COPIES:
-        return Cost(bytes_moved=moved)
+        return Cost(kernels=1, bytes_moved=moved)
     if name in _OTHERS:
         return _OTHERS[name](params, inputs, outputs, moved)
     if name in _FACTORISATIONS:
         flop = _FACTORISATIONS[name](params, inputs, outputs)
-        return Cost(other_ops=round(_matrices(inputs[0]) * flop), heavy_ops=1, bytes_moved=moved)
+        return Cost(other_ops=round(_matrices(inputs[0]) * flop), heavy_ops=1, kernels=1, bytes_moved=moved)
     if name.startswith("ragged_dot"):  # rows of the left operand, each times the matrix of its group
         rows, depth = inputs[0].shape
         macs = rows * depth * inputs[1].shape[-1]
-        return Cost(matmul_macs=macs, heavy_ops=1, bytes_moved=moved, dense_bytes=_parameters(inputs[:2]))
+        return Cost(matmul_macs=macs, heavy_ops=1, kernels=1, bytes_moved=moved)
     if name.startswith("reduce_window"):
-        return Cost(other_ops=outputs[0].size * math.prod(params["window_dimensions"]), bytes_moved=moved)
+        operations = outputs[0].size * math.prod(params["window_dimensions"])
+        return Cost(other_ops=operations, kernels=1, bytes_moved=moved)
     if name.startswith("scatter"):
         adds = 0 if name == "scatter" else inputs[2].size
-        return Cost(other_ops=adds, bytes_moved=2 * inputs[2].moved)
-    if name.startswith(_REDUCTIONS):
-        return Cost(other_ops=max(value.size for value in inputs), bytes_moved=moved)
-    return Cost(other_ops=max((value.size for value in outputs), default=0), bytes_moved=moved)
-
-
-def _parameters(operands: Sequence[Array]) -> int:
-    return sum(value.moved for value in operands if value.constant)
+        return Cost(other_ops=adds, kernels=1, bytes_moved=2 * inputs[2].moved)
+    return Cost(other_ops=max(value.size for value in inputs), kernels=1, bytes_moved=moved)  # a reduction
 
 
 def _convolution(params: Mapping[str, Any], inputs: Sequence[Array], outputs: Sequence[Array], moved: int) -> Cost:
     kernel = inputs[1].shape
     numbers = params["dimension_numbers"]
+    window = [kernel[axis] for axis in numbers.rhs_spec[2:]]
     macs = _conv_macs(params, kernel, outputs[0].shape)
-    rest = {"heavy_ops": 1.0, "bytes_moved": moved}
     if params["feature_group_count"] > 1 and kernel[numbers.rhs_spec[1]] == 1:
-        return Cost(depthwise_macs=macs, **rest)
-    if all(kernel[axis] == 1 for axis in numbers.rhs_spec[2:]):
-        return Cost(matmul_macs=macs, **rest)
-    return Cost(conv_macs=macs, **rest)
+        macs_of_class = {"depthwise_macs": macs}
+    elif set(window) == {1}:
+        macs_of_class = {"matmul_macs": macs}
+    elif window == [3, 3] and set(params["window_strides"]) | set(params["rhs_dilation"]) == {1}:
+        macs_of_class = {"winograd_macs": macs}
+    else:
+        macs_of_class = {"conv_macs": macs}
+    return Cost(**macs_of_class, heavy_ops=1, kernels=1, bytes_moved=moved)
 
 
 def _conv_macs(params: Mapping[str, Any], kernel: tuple[int, ...], output: tuple[int, ...]) -> float:
@@ -170,19 +176,25 @@ def _matrix_product(
 ) -> Cost:
     (contracting, _), _ = params["dimension_numbers"]
     depth = math.prod(inputs[0].shape[d] for d in contracting)
-    return Cost(
-        matmul_macs=outputs[0].size * depth, heavy_ops=1, bytes_moved=moved, dense_bytes=_parameters(inputs)
-    )
+    return Cost(matmul_macs=outputs[0].size * depth, heavy_ops=1, kernels=1, bytes_moved=moved)
 
 
 def _sort(params: Mapping[str, Any], inputs: Sequence[Array], outputs: Sequence[Array], moved: int) -> Cost:
-    return Cost(other_ops=inputs[0].size * _log2(inputs[0].shape[params["dimension"]]), bytes_moved=moved)
+    operations = inputs[0].size * _log2(inputs[0].shape[params["dimension"]])
+    return Cost(other_ops=operations, kernels=1, bytes_moved=moved)
 
 
 def _fft(params: Mapping[str, Any], inputs: Sequence[Array], outputs: Sequence[Array], moved: int) -> Cost:
     """The usual 5 n log2 n."""
-    rounds = _log2(math.prod(params["fft_lengths"]))
-    return Cost(other_ops=5 * max(inputs[0].size, outputs[0].size) * rounds, heavy_ops=1, bytes_moved=moved)
+    operations = 5 * max(inputs[0].size, outputs[0].size) * _log2(math.prod(params["fft_lengths"]))
+    return Cost(other_ops=operations, heavy_ops=1, kernels=1, bytes_moved=moved)
+
+
+def _tridiagonal_solve(
+    params: Mapping[str, Any], inputs: Sequence[Array], outputs: Sequence[Array], moved: int
+) -> Cost:
+    """Elimination and substitution, 8 operations per unknown (4.3)."""
+    return Cost(other_ops=8 * outputs[0].size, heavy_ops=1, kernels=1, bytes_moved=moved)
 
 
 def _log2(length: int) -> int:
@@ -194,13 +206,12 @@ _OTHERS: dict[str, Callable[..., Cost]] = {
     "dot_general": _matrix_product,
     "sort": _sort,
     "fft": _fft,
-    "gather": lambda params, inputs, outputs, moved: Cost(bytes_moved=2 * outputs[0].moved),
-    "dynamic_slice": lambda params, inputs, outputs, moved: Cost(bytes_moved=2 * outputs[0].moved),
+    "tridiagonal_solve": _tridiagonal_solve,
+    "gather": lambda params, inputs, outputs, moved: Cost(kernels=1, bytes_moved=2 * outputs[0].moved),
+    "dynamic_slice": lambda params, inputs, outputs, moved: Cost(kernels=1, bytes_moved=2 * outputs[0].moved),
     # The rest of the operand stays in place.
-    "dynamic_update_slice": lambda params, inputs, outputs, moved: Cost(bytes_moved=2 * inputs[1].moved),
-    # Elimination and substitution: 8 operations per unknown (4.3).
-    "tridiagonal_solve": lambda params, inputs, outputs, moved: Cost(
-        other_ops=8 * outputs[0].size, heavy_ops=1, bytes_moved=moved
+    "dynamic_update_slice": lambda params, inputs, outputs, moved: Cost(
+        kernels=1, bytes_moved=2 * inputs[1].moved
     ),
 }
 
@@ -268,7 +279,9 @@ _FACTORISATIONS: dict[str, Callable[..., float]] = {
     "lu": _lu,
     "qr": _qr,
     "geqrf": lambda params, inputs, outputs: _reflections(*_long_and_short(inputs[0])),
-    "householder_product": lambda params, inputs, outputs: _product(*inputs[0].shape[-2:], inputs[1].shape[-1]),
+    "householder_product": lambda params, inputs, outputs: _product(
+        inputs[0].shape[-2], inputs[0].shape[-1], inputs[1].shape[-1]
+    ),
     "eigh": _eigh,
     "eig": _eig,
     "schur": lambda params, inputs, outputs: 25 * inputs[0].shape[-1] ** 3,  # (7.5)

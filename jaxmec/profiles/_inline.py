@@ -12,6 +12,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
 from jaxmec.profiles._cost import Cost, cost_of, is_known
+from jaxmec.profiles._fusion import fuse
 from jaxmec.profiles._graph import Call, Kind, Loop, Operation, Value, needed
 
 MAX_UNROLL = 512  # turns; a longer scan is a time loop rather than a stack of layers
@@ -168,7 +169,7 @@ class Builder:
         else:
             self.warn(label, name, "what it computes is not counted")
             cost = Cost()
-        return cost._replace(heavy_ops=max(cost.heavy_ops, 1.0))
+        return cost._replace(heavy_ops=max(cost.heavy_ops, 1.0), kernels=max(cost.kernels, 1.0))
 
     def while_cost(self, params: dict[str, Any], inputs: list[int], kinds: list[Kind], label: str) -> Cost:
         """As many turns as the condition allows if it counts them, otherwise one."""
@@ -228,10 +229,12 @@ def _program_cost(program: Any, kinds: Sequence[Kind], label: str) -> tuple[Cost
     builder = Builder()
     arguments = [builder.value(var.aval, kind) for var, kind in zip(_jaxpr(program).invars, kinds, strict=True)]
     results = builder.inline(program, arguments, label)
+    wanted = needed(builder.operations, range(len(builder.operations)), results)
+    operations = fuse(builder.operations, builder.values, wanted)
     total = Cost()
-    for index in needed(builder.operations, range(len(builder.operations)), results):
-        if builder.operations[index].kind is not Kind.CONSTANT:
-            total += builder.operations[index].cost
+    for index in wanted:
+        if operations[index].kind is not Kind.CONSTANT:
+            total += operations[index].cost
     return total, [builder.values[i].kind for i in results]
 
 

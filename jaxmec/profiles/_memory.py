@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxmec.profiles._cost import is_fused
+from jaxmec.profiles._cost import is_elementwise, is_free
 from jaxmec.profiles._cuts import Cut
 from jaxmec.profiles._graph import Graph
 
@@ -42,7 +42,8 @@ def memory(graph: Graph, rows: Sequence[Cut]) -> Memory:
         before, during = size(live), size(live.union(operation.outputs))
         live.difference_update(i for i in operation.inputs if last_use[i] == index)
         live.update(i for i in operation.outputs if last_use.get(i, -1) > index)
-        held.append((index, max(before, size(live)) if is_fused(operation.name) else during))
+        in_place = is_elementwise(operation.name) or is_free(operation.name)
+        held.append((index, max(before, size(live)) if in_place else during))
         for weight in (i for i in operation.inputs if values[i].constant):
             first_read.setdefault(weight, index)
             last_read[weight] = index

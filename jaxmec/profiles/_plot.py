@@ -49,7 +49,7 @@ def _seconds(axes: Axes, seconds: dict[str, np.ndarray], best: int) -> None:
     axes.bar(best, 1e3 * total[best], width=0.8, fill=False, edgecolor="black", linewidth=1.4)
     limit = min(1.18 * total.max(), _ROOM * max(total[0], total[-1]))
     axes.set_ylim(0, 1e3 * limit)
-    for cut in np.flatnonzero(total > limit):
+    for cut in np.flatnonzero(total > limit).tolist():
         _write_above(axes, f"{1e3 * total[cut]:.3g}", cut, 1e3 * limit, fontsize=6.5)
     _write_above(axes, f"{1e3 * total[best]:.3g} ms", best, 1e3 * total[best], fontsize=8, fontweight="bold")
     axes.set_ylabel("delay of a request [ms]")

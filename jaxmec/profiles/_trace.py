@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from jaxmec.profiles._fusion import fuse
 from jaxmec.profiles._graph import Graph, Kind, needed
 from jaxmec.profiles._inline import Builder
 
@@ -81,9 +82,8 @@ def trace(
         local_outputs=_local(local, container, keys),
     )
     returned, local_parts = graph.wanted()
-    return dataclasses.replace(
-        graph, needed=needed(graph.operations, range(len(graph.operations)), [*returned, *local_parts])
-    )
+    wanted = needed(graph.operations, range(len(graph.operations)), [*returned, *local_parts])
+    return dataclasses.replace(graph, needed=wanted, operations=fuse(graph.operations, graph.values, wanted))
 
 
 def _jaxpr(fn: Callable, params: Any, inputs: tuple) -> tuple[Any, Any]:

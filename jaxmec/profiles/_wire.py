@@ -84,12 +84,11 @@ def to_wire(x: jax.Array, wire_bits: int | None, per_channel: bool = False) -> A
         return x
     largest_code = 2 ** (wire_bits - 1) - 1
     finite = jnp.isfinite(x)
-    channels = _has_channels(x.shape, per_channel)
-    over = tuple(range(x.ndim - 1)) if channels else None
-    largest = jnp.max(jnp.where(finite, jnp.abs(x), 0.0), axis=over, initial=0.0)
+    over = range(x.ndim - 1) if _has_channels(x.shape, per_channel) else range(x.ndim)
+    largest = jnp.max(jnp.where(finite, jnp.abs(x), 0.0), axis=tuple(over), initial=0.0)
     # Below the smallest normal number a quotient would be none.
     scale = jnp.maximum(largest / (largest_code - 1), jnp.finfo(jnp.float32).tiny)
-    codes = jnp.round(jnp.where(finite, x, 0.0) / (jnp.expand_dims(scale, over) if channels else scale))
+    codes = jnp.round(jnp.where(finite, x, 0.0) / jnp.expand_dims(scale, tuple(over)))
     codes = jnp.where(jnp.isinf(x), jnp.sign(x) * largest_code, codes)
     codes = jnp.where(jnp.isnan(x), -largest_code - 1, codes)
     return codes.astype(jnp.int8 if wire_bits == 8 else jnp.int16), scale

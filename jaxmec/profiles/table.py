@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 2
 _UNITS = (("GMAC", 1e9), ("MMAC", 1e6), ("kMAC", 1e3))
-_WORK = ("conv_macs", "matmul_macs", "depthwise_macs", "other_ops", "heavy_ops", "bytes_moved", "dense_bytes")
+_MACS = ("winograd_macs", "conv_macs", "matmul_macs", "depthwise_macs")
+_WORK = (*_MACS, "other_ops", "heavy_ops", "kernels", "bytes_moved")
 _MEMORY = ("device_peak_bytes", "server_peak_bytes", "device_weight_bytes", "server_weight_bytes")
 _MEASURED = ("device_s", "server_s")
 _OPTIONAL = (*_MEMORY, *_MEASURED)
@@ -55,13 +56,14 @@ class PartitionProfile:
 
     name: str
     labels: tuple[str, ...]  # place in the model of the last heavy operation on the device
-    conv_macs: np.ndarray  # multiply-accumulates of convolutions wider than one position
+    winograd_macs: np.ndarray  # multiply-accumulates of 3 x 3 convolutions of stride 1
+    conv_macs: np.ndarray  # of other convolutions wider than one position
     matmul_macs: np.ndarray  # of matrix products and convolutions of one position
     depthwise_macs: np.ndarray  # of convolutions whose output channels read one input channel each
     other_ops: np.ndarray
     heavy_ops: np.ndarray  # convolutions and matrix products
-    bytes_moved: np.ndarray
-    dense_bytes: np.ndarray  # of these, parameters of matrix products
+    kernels: np.ndarray  # passes over memory: all operations but those fused into a neighbour
+    bytes_moved: np.ndarray  # that kernels read and write
     crossing: tuple[tuple[Crossing, ...], ...]  # arrays that are sent
     device_peak_bytes: np.ndarray | None = None  # most activations that the head holds at once
     server_peak_bytes: np.ndarray | None = None
@@ -113,7 +115,7 @@ class PartitionProfile:
     @property
     def macs(self) -> np.ndarray:
         """All multiply-accumulates on the device: float64[K]."""
-        return self.conv_macs + self.matmul_macs + self.depthwise_macs
+        return sum((getattr(self, name) for name in _MACS), np.zeros(len(self)))
 
     @property
     def elements(self) -> np.ndarray:
@@ -195,7 +197,8 @@ class PartitionProfile:
             column: None if getattr(self, column) is None else getattr(self, column)[which]
             for column in (*_WORK, *_OPTIONAL)
         }
-        labels, crossing = (tuple(per_row[i] for i in which) for per_row in (self.labels, self.crossing))
+        labels = tuple(self.labels[i] for i in which)
+        crossing = tuple(self.crossing[i] for i in which)
         return dataclasses.replace(self, labels=labels, crossing=crossing, **columns)
 
     def save(self, path: str | Path) -> None:

@@ -2,8 +2,8 @@
 
 Sources: Iandola et al. 2016 (arXiv 1602.07360; version 1.1 of its authors' repository), Howard et al. 2017
 (1704.04861) and 2019 (1905.02244), Ma et al. 2018 (1807.11164), Tan et al. 2018 (1807.11626; B1, without squeeze
-and excitation), Tan and Le 2019 (1905.11946), Radosavovic et al. 2020 (2003.13678). Details are those of the networks
-whose weights torchvision publishes, which has no MobileNetV1.
+and excitation), Tan and Le 2019 (1905.11946), Radosavovic et al. 2020 (2003.13678). Details are those of the
+networks whose weights torchvision publishes, which has no MobileNetV1.
 """
 
 from __future__ import annotations
