@@ -63,7 +63,7 @@ def _names(text: str) -> frozenset[str]:
 # Relabelling: neither arithmetic nor a copy.
 _FREE = _names(
     """
-    after_all bitcast_convert_type broadcast_in_dim convert_element_type copy copy_p create_token device_put
+    after_all bitcast_convert_type broadcast_in_dim convert_element_type copy copy_p create_token
     empty2 expand_dims iota name optimization_barrier pvary random_unwrap random_wrap reduce_precision
     reshape row sharding_constraint slice split squeeze stack stop_gradient
     """
