@@ -45,9 +45,9 @@ def test_seconds_are_those_that_the_layers_take(monkeypatch):
     joined = dataclasses.replace(table, server_s=table.server_s / 10)
     np.testing.assert_array_equal(devices.stage_seconds(joined, device, device).server_work_s, table.server_s / 10)
     model, errors = devices.fit_device([table])
-    assert errors.keys() == {f"slow, cut {row}" for row in range(1, len(table))}
+    assert errors.keys() == {f"slow, head of cut {row}" for row in range(1, len(table))}
     np.testing.assert_allclose(
-        model.latency_s(table)[-1], table.device_s[-1] * (1 + errors[f"slow, cut {len(table) - 1}"])
+        model.latency_s(table)[-1], table.device_s[-1] * (1 + errors[f"slow, head of cut {len(table) - 1}"])
     )
 
 

@@ -208,6 +208,25 @@ def test_each_half_knows_its_own_weights():
         halves.head(w[0], jnp.ones((2, 6)))
 
 
+@pytest.mark.filterwarnings("ignore:.*a while loop is kept whole")
+def test_programs_that_were_looked_into_run_in_two_halves():
+    a = jnp.eye(4) + 0.1
+    layer = jax.lax.composite(lambda x: jnp.tanh(jnp.tanh(x @ a) @ a), "test.layers")
+
+    def fn(w, x):
+        y = layer(x @ w)
+        return jax.scipy.sparse.linalg.cg(lambda v: a @ v, y[0], maxiter=4)[0] + jnp.linalg.solve(a, y[1])
+
+    w, x = a / 2, jnp.linspace(-1, 1, 8).reshape(2, 4)
+    expected = fn(w, x)
+    number = len(profile(fn, w, x, max_tensors=2))
+    assert number >= 5
+    for cut in range(number):
+        halves = split(fn, w, x, cut=cut, max_tensors=2)
+        got = halves.tail(halves.tail_params, halves.head(halves.head_params, x))
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_what_does_not_fit_is_told():
     w, x = jnp.eye(6), jnp.ones((2, 6))
     halves = split(lambda w, x: jnp.tanh(x @ w) @ w, w, x, cut=1)
