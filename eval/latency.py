@@ -13,6 +13,7 @@ import csv
 import dataclasses
 import json
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,7 @@ def write_prior(prior: latency.Prior) -> None:
     latency.PRIOR_FILE.write_text(f"{{\n{lines}\n}}\n")
 
 
-def held_out(measured: Measured, fit) -> np.ndarray:
+def held_out(measured: Measured, fit: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
     """Relative errors on the networks beyond the training ones, each setting fitted by itself: [S, N - 5]."""
     times_s, work = measured.times_s, measured.work
     constants = np.array([fit(work[:TRAINING], times) for times in times_s[:, :TRAINING]])
@@ -146,8 +147,8 @@ def three_constants(work: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     return np.array([flop] * 4 + [byte, kernel])
 
 
-def cross_validated(measured: Measured, only_training: bool) -> np.ndarray:
-    """Relative errors of the model on the networks beyond the training ones: [S, N - 5].
+def cross_validated(measured: Measured, only_training: bool, predicted: Sequence[int] | None = None) -> np.ndarray:
+    """Relative errors of the model on networks held out: [S, P].
 
     Neither the network nor the device has a part in the prior: for every network it is made from the others on the
     devices of the other folds. The transformer has a part in the prior only.
@@ -155,12 +156,14 @@ def cross_validated(measured: Measured, only_training: bool) -> np.ndarray:
     Args:
       measured: times.
       only_training: fit a device to the training networks; otherwise to all but the one that is predicted.
+      predicted: the P networks that are held out in turn; all beyond the training ones if absent.
     """
     times_s, work = measured.times_s, measured.work
-    errors = np.full((len(times_s), len(work) - TRAINING), np.nan)
+    predicted = range(TRAINING, len(work)) if predicted is None else predicted
+    errors = np.full((len(times_s), len(predicted)), np.nan)
     folds = {name: i % FOLDS for i, name in enumerate(dict.fromkeys(measured.devices))}
     fold = np.array([folds[name] for name in measured.devices])
-    for network in range(TRAINING, len(work)):
+    for column, network in enumerate(predicted):
         others = np.array([i for i in range(len(work)) if i != network])
         for one in range(FOLDS):
             prior = latency.pool(work[others], times_s[fold != one][:, others], ERROR)
@@ -168,7 +171,7 @@ def cross_validated(measured: Measured, only_training: bool) -> np.ndarray:
                 known = others[np.isfinite(times_s[setting, others])]
                 known = known[known < TRAINING] if only_training else known[known != TRANSFORMER]
                 constants = latency.fit(work[known], times_s[setting, known], prior)
-                errors[setting, network - TRAINING] = constants @ work[network] / times_s[setting, network] - 1
+                errors[setting, column] = constants @ work[network] / times_s[setting, network] - 1
     return errors
 
 

@@ -82,7 +82,7 @@ class Choice:
         most = middle[np.argmax(self.end_loss[middle])]
         text = (
             f"{self.objective}: a cut inside is best {self._rates(middle)}, by at most {self.end_loss[most]:.1%} "
-            f"(cut {self.best[most]} at {_megabits(self.rate_bps[most])})"
+            f"(cut {self.best[most]} at {_readable(self.rate_bps[most])})"
         )
         worth = np.flatnonzero(self.is_worth_it)
         if not len(worth):
@@ -92,10 +92,12 @@ class Choice:
         )
 
     def _rates(self, which: np.ndarray) -> str:
+        """Indices of rates as ranges."""
         if len(which) == len(self.rate_bps):
             return "at every rate"
-        low, high = self.rate_bps[which[0]], self.rate_bps[which[-1]]
-        return f"from {_megabits(low)} to {_megabits(high)}"
+        ranges = np.split(which, np.flatnonzero(np.diff(which) > 1) + 1)
+        texts = [f"{_readable(self.rate_bps[one[0]])} to {_readable(self.rate_bps[one[-1]])}" for one in ranges]
+        return f"from {' and '.join(texts)}"
 
 
 def choose(
@@ -149,5 +151,5 @@ def _over(cost: np.ndarray, least: np.ndarray) -> np.ndarray:
     return np.where(least > 0, relative, np.where(cost > 0, np.inf, 0.0))
 
 
-def _megabits(rate_bps: float) -> str:
-    return f"{rate_bps / 1e6:.3g} Mbit/s"
+def _readable(rate_bps: float) -> str:
+    return f"{rate_bps / 1e9:.3g} Gbit/s" if rate_bps >= 1e9 else f"{rate_bps / 1e6:.3g} Mbit/s"

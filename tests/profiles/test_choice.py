@@ -61,6 +61,8 @@ def test_verdicts():
         "latency: a cut inside is best from 1 Mbit/s to 1 Mbit/s, by at most 23.1% (cut 1 at 1 Mbit/s)"
     )
     assert choose(TABLE, STAGES, RATES, COSTS, device_error=1.0).verdict().endswith("cutting is not worth it")
+    many = choose(TABLE, STAGES, np.array([1e6, 1e5, 1e6, 2e9]), COSTS).verdict()
+    assert many.startswith("latency: a cut inside is best from 1 Mbit/s to 1 Mbit/s and 1 Mbit/s to 1 Mbit/s, by")
     assert choose(TABLE, STAGES, RATES[[0, 2]], COSTS).verdict() == (
         "latency: cutting is not worth it: all on the server from 10 Mbit/s to 10 Mbit/s, all on the device from "
         "0.1 Mbit/s to 0.1 Mbit/s"
