@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 
 from jaxmec.profiles._cost import Cost
@@ -12,6 +13,7 @@ from jaxmec.profiles._wire import Crossing
 # A mask or token numbers beside an activation are no tensor of their own: what no convolution or matrix product
 # has touched does not count up to this share of the bytes of the largest array that crosses.
 SIDE_SHARE = 0.05
+LOOK_AHEAD = 3  # limits of tensors beyond the given one, of which is told how many cuts they would open
 _KINDS = {"conv_general_dilated": "conv", "dot_general": "matmul"}
 
 
@@ -23,10 +25,12 @@ class Cut:
     label: str  # place in the model of the last convolution or matrix product before it
     before: Cost  # of all operations on the device
     crossing: tuple[int, ...]  # values that are sent
+    arrays: tuple[Crossing, ...]  # these, as the table has them
 
-    def arrays(self, graph: Graph) -> tuple[Crossing, ...]:
-        """What is sent."""
-        return tuple(Crossing.of(graph.values[i].shape, graph.values[i].dtype) for i in self.crossing)
+    @functools.cached_property
+    def sent_bits(self) -> int:
+        """At 8 bits per float: by this one place is preferred to another."""
+        return sum(array.bits(8) for array in self.arrays)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Cuts:
 
     rows: list[Cut]
     reason: str  # empty if there are cuts inside
-    more: tuple[int, int] | None  # (max_tensors, further rows) of the next limit that opens any
+    more: tuple[tuple[int, int], ...]  # (max_tensors, further rows) of the next limits that open any
 
 
 def find_cuts(graph: Graph, max_tensors: int) -> Cuts:
@@ -54,19 +58,21 @@ def find_cuts(graph: Graph, max_tensors: int) -> Cuts:
 
     def rows(limit: int) -> list[Cut]:
         allowed = [place for place, number in zip(places, tensors, strict=True) if number <= limit]
-        return [first, *_best(graph, allowed, first, final), final]
+        return [first, *_best(allowed, first, final), final]
 
     chosen = rows(max_tensors)
-    further = ((limit, len(rows(limit)) - len(chosen)) for limit in sorted(set(tensors)) if limit > max_tensors)
-    more = next((one for one in further if one[1] > 0), None)
+    more: list[tuple[int, int]] = []
+    for limit in range(max_tensors + 1, max_tensors + 1 + LOOK_AHEAD):
+        further = len(rows(limit)) - len(chosen) if limit in tensors else 0
+        if further > (more[-1][1] if more else 0):
+            more.append((limit, further))
     reason = "" if len(chosen) > 2 else _reason(graph, places, tensors, max_tensors)
-    return Cuts(chosen, reason, more)
+    return Cuts(chosen, reason, tuple(more))
 
 
 def _places(graph: Graph) -> tuple[Cut, list[Cut], Cut]:
     """The inputs, every place between two operations where a cut may lie, and everything."""
     returned, _ = graph.wanted()
-    end = len(graph.operations)
     last_use = graph.last_use()
     live = {
         leaf
@@ -74,7 +80,12 @@ def _places(graph: Graph) -> tuple[Cut, list[Cut], Cut]:
         for leaf in one
         if leaf in last_use and graph.values[leaf].kind is Kind.REQUEST
     }
-    first = Cut(0, "input", Cost(), tuple(sorted(live)))
+    as_sent = [Crossing.of(value.shape, value.dtype) for value in graph.values]
+
+    def cut(position: int, label: str, before: Cost, crossing: Iterable[int]) -> Cut:
+        return Cut(position, label, before, tuple(crossing), tuple(as_sent[i] for i in crossing))
+
+    first = cut(0, "input", Cost(), sorted(live))
     forbidden = _inside_updates(graph)
     total, label, number = Cost(), "input", 0
     places: list[Cut] = []
@@ -90,9 +101,9 @@ def _places(graph: Graph) -> tuple[Cut, list[Cut], Cut]:
             live.difference_update(i for i in operation.inputs if last_use[i] == index)
             live.update(i for i in operation.outputs if last_use.get(i, -1) > index)
         if index != graph.needed[-1] and index + 1 not in forbidden:
-            places.append(Cut(index + 1, label, total, tuple(sorted(live))))
+            places.append(cut(index + 1, label, total, sorted(live)))
     crossing = dict.fromkeys(i for i in returned if graph.values[i].kind is Kind.REQUEST)
-    return first, places, Cut(end, "output", total, tuple(crossing))
+    return first, places, cut(len(graph.operations), "output", total, crossing)
 
 
 def _side_inputs(graph: Graph) -> set[int]:
@@ -111,7 +122,7 @@ def _tensors(graph: Graph, cut: Cut, side: set[int]) -> int:
     return sum(i not in side or graph.values[i].bytes > large for i in cut.crossing)
 
 
-def _best(graph: Graph, cuts: list[Cut], first: Cut, final: Cut) -> list[Cut]:
+def _best(cuts: list[Cut], first: Cut, final: Cut) -> list[Cut]:
     """One cut per distinct cost; at no cost and at all of it only if it sends less than that row does."""
 
     def cost(cut: Cut) -> tuple[float, ...]:
@@ -120,11 +131,10 @@ def _best(graph: Graph, cuts: list[Cut], first: Cut, final: Cut) -> list[Cut]:
     best = {cost(first): first}
     for cut in cuts:
         rival = best.get(cost(cut))
-        sent = _sent(graph, cut)
-        if rival is None or sent < _sent(graph, rival) or (rival is not first and sent == _sent(graph, rival)):
+        if rival is None or (cut.sent_bits, rival is first) <= (rival.sent_bits, False):
             best[cost(cut)] = cut
     last = best.get(cost(final))
-    if last is not None and _sent(graph, last) >= _sent(graph, final):
+    if last is not None and last.sent_bits >= final.sent_bits:
         del best[cost(final)]
     return [cut for cut in best.values() if cut is not first]
 
@@ -215,10 +225,6 @@ def _reason(graph: Graph, places: list[Cut], tensors: list[int], max_tensors: in
             f"after {places[i].label}; pass max_tensors={fewest}"
         )
     return "no operation inside costs anything"
-
-
-def _sent(graph: Graph, cut: Cut) -> float:
-    return sum(array.bits(8) for array in cut.arrays(graph))
 
 
 def rows_read(graph: Graph, among: Iterable[int], leaf: int) -> tuple[int, ...] | None:

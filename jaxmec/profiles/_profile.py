@@ -66,7 +66,7 @@ def profile(
     table = PartitionProfile(
         name=name or str(getattr(fn, "__name__", "function")),
         labels=tuple(cut.label for cut in cuts.rows),
-        crossing=tuple(cut.arrays(graph) for cut in cuts.rows),
+        crossing=tuple(cut.arrays for cut in cuts.rows),
         batch=_batch(graph) if batch is None else batch,
         input_bits=input_bits,
         downlink_bits=downlink_bits,

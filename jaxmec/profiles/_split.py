@@ -225,7 +225,7 @@ def _tail(graph: Graph, side: _Side, cut: Cut) -> Callable:
 
 def _received(graph: Graph, cut: Cut, crossing: Any) -> dict[int, Any]:
     """Arrays by value, of what the head has sent."""
-    expected = ", ".join(map(str, cut.arrays(graph)))
+    expected = ", ".join(map(str, cut.arrays))
     if not isinstance(crossing, tuple | list) or len(crossing) != len(cut.crossing):
         got = f"{len(crossing)} arrays" if isinstance(crossing, tuple | list) else type(crossing).__name__
         raise ValueError(f"crossing: got {got}; allowed is a tuple of {len(cut.crossing)}: {expected}")

@@ -72,7 +72,7 @@ class PartitionProfile:
     batch: int | None = None  # requests that one run serves, if known
     input_bits: float | None = None  # of row 0, e.g. of a camera image; None: like any activation
     downlink_bits: float = 0.0  # that return wherever the server runs the last layer
-    more_cuts: tuple[int, int] | None = None  # (max_tensors, further rows) of the next limit that opens any
+    more_cuts: tuple[tuple[int, int], ...] = ()  # (max_tensors, further rows) of the next limits that open any
     source: str = ""
     device_s: np.ndarray | None = None  # measured, cumulative
     server_s: np.ndarray | None = None  # measured, what remains
@@ -237,17 +237,15 @@ class PartitionProfile:
         try:
             labels = tuple(data.pop("labels"))
             crossing = tuple(tuple(Crossing.parse(one) for one in row) for row in data.pop("crossing"))
-            more = data.pop("more_cuts", None)
-            return cls(labels=labels, crossing=crossing, more_cuts=more and tuple(more), **data)
+            more = tuple((limit, number) for limit, number in data.pop("more_cuts", ()))
+            return cls(labels=labels, crossing=crossing, more_cuts=more, **data)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path}: field missing or of a wrong kind: {error}") from None
 
     def more_text(self) -> str:
         """What a higher limit of tensors would open; empty if nothing."""
-        if self.more_cuts is None:
-            return ""
-        limit, number = self.more_cuts
-        return f"{number} more with max_tensors={limit}"
+        texts = [f"{number} with {limit}" for limit, number in self.more_cuts]
+        return ", ".join(texts).replace(" with ", " more with max_tensors=", 1)
 
     def __str__(self) -> str:
         """The table as text."""

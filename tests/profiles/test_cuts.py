@@ -97,12 +97,13 @@ def test_an_equal_second_tensor_is_not_free_and_what_it_would_open_is_told():
     with pytest.warns(UserWarning, match="pass max_tensors=2"):
         table = profile(two, W, X, X)
     assert len(table) == 2
-    assert table.more_cuts == (2, 5)
+    assert table.more_cuts == ((2, 5),)
     assert "2 cuts (5 more with max_tensors=2)" in str(table)
     assert len(profile(two, W, X, X, max_tensors=2)) == 7
-    assert profile(two, W, X, X, max_tensors=2).more_cuts is None
+    assert profile(two, W, X, X, max_tensors=2).more_cuts == ()
 
 
+@pytest.mark.filterwarnings("ignore:u_net. no cut lies inside")
 def test_halves_of_a_cut_through_three_tensors_run():
     def u_net(w, x):
         skips = []
@@ -117,6 +118,10 @@ def test_halves_of_a_cut_through_three_tensors_run():
     w = jnp.linspace(-1, 1, 16).reshape(4, 4)
     lengths = [len(profile(u_net, w, x, max_tensors=limit)) for limit in (1, 2, 3, 4)]
     assert lengths == sorted(lengths)
+    more = profile(u_net, w, x).more_cuts
+    assert more == tuple((limit, lengths[limit - 1] - lengths[0]) for limit in (2, 3, 4))
+    text = ", ".join(f"{number} with {limit}" for limit, number in more[1:])
+    assert f"({more[0][1]} more with max_tensors=2, {text})" in str(profile(u_net, w, x))
     table = profile(u_net, w, x, max_tensors=np.int64(3))
     assert max(len(row) for row in table.crossing) == 3
     for cut in range(len(table)):
