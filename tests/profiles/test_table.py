@@ -1,6 +1,7 @@
 """Cut tables: their files, stages, pictures and pruning."""
 
 import dataclasses
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from jaxmec import devices, profiles
 from jaxmec.profiles import PartitionProfile, profile, split
+from jaxmec.profiles import __main__ as command
 from jaxmec.profiles.zoo import __main__ as zoo
 
 DEVICE, SERVER = devices.load("raspberry_pi_4"), devices.load("epyc_7742")
@@ -19,6 +21,14 @@ def test_stored_tables_are_what_the_profiler_makes(name):
     assert made.labels == stored.labels
     for column in ("macs", "other_ops", "heavy_ops", "bytes_moved", "elements", "device_peak_bytes"):
         np.testing.assert_array_equal(getattr(made, column), getattr(stored, column))
+
+
+def test_profiles_import_no_device():
+    for file in Path(profiles.__file__).parent.rglob("*.py"):
+        if file != Path(command.__file__):
+            lines = file.read_text().splitlines()
+            imports = [line for line in lines if line.lstrip().startswith(("import ", "from "))]
+            assert not [line for line in imports if "devices" in line or "latency" in line], file
 
 
 def test_pruned_tables_send_less_and_less():
