@@ -105,8 +105,9 @@ class Model:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of cut table, weights, input shapes and options: equal where two sides can work together."""
-        found = hashlib.sha256(repr((self.wire_bits, self.max_tensors, self.table.labels)).encode())
-        found.update(np.stack([self.table.macs, self.table.elements, self.table.integer_bits]).tobytes())
+        table = self.table
+        found = hashlib.sha256(repr((self.wire_bits, self.max_tensors, table.labels, table.crossing)).encode())
+        found.update(table.macs.tobytes())
         for leaf in jax.tree.leaves(self.params):
             array = np.asarray(leaf)
             found.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
