@@ -8,6 +8,7 @@ import pytest
 import jaxmec
 from jaxmec import devices, profiles
 from jaxmec.config import ConfigError
+from jaxmec.workload import Markov, Trace
 
 
 @pytest.mark.parametrize("name", ["coinfer4", "coinfer10", "coinfer50"])
@@ -91,11 +92,20 @@ def test_a_measured_profile_of_ones_own_serves_as_a_network(tmp_path):
 
 def test_a_trace_drives_the_arrivals(tmp_path):
     (tmp_path / "log.csv").write_text("time\n0.1\n0.2\n1.5\n2.5\n")
-    env, params = jaxmec.make(
+    _, params = jaxmec.make(
         write(tmp_path, arrivals="{process: trace, trace_file: log.csv, trace_column: time}")
     )
-    assert env.arrivals == "trace"
-    np.testing.assert_allclose(params.workload.trace, [1.5, 0.75, 0.75])
+    assert isinstance(params.workload, Trace)
+    np.testing.assert_allclose(params.workload.relative_rate, [1.5, 0.75, 0.75])
+
+
+def test_a_process_has_the_fields_of_its_settings(tmp_path):
+    file = write(tmp_path, arrivals="{process: markov, stay_probability: 0.7}")
+    _, params = jaxmec.make(file)
+    assert isinstance(params.workload, Markov)
+    assert np.isclose(params.workload.stay_probability, 0.7)
+    _, params = jaxmec.make(file, radio={"process": "gauss_markov", "fading_diversity": 2})
+    assert params.channel.diversity == 2
 
 
 @pytest.mark.parametrize(
@@ -114,6 +124,14 @@ def test_a_trace_drives_the_arrivals(tmp_path):
         (
             {"arrivals": "{process: sometimes}"},
             "arrivals.process: got 'sometimes'; allowed is one of 'constant'",
+        ),
+        (
+            {"arrivals": "{process: uniform, stay_probability: 0.7}"},
+            "mine.yaml: arrivals.stay_probability: unknown field",
+        ),
+        (
+            {"radio": "{process: wire, bandwidth_hz: 1}"},
+            "mine.yaml: radio.process: got 'wire'; allowed is one of 'gauss_markov'",
         ),
         ({"arrivals": "{process: trace, trace_file: none.csv}"}, "arrivals.trace_file: .*none.csv"),
     ],
