@@ -22,6 +22,7 @@ from rich.table import Table
 
 import jaxmec
 from jaxmec.agents import PPO, Algorithm, Imitation, Learner, WhiteBox
+from jaxmec.compilation import keep_compiled
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.evaluation import evaluate_policies, objectives_at
 from jaxmec.observation import Observation
@@ -82,6 +83,7 @@ class Flags:
 def main(flags: Flags) -> int:
     """Train, judge, print and write; returns the exit status."""
     console = terminal()
+    keep_compiled()
     unknown = [name for name in flags.variants if name not in VARIANTS]
     if unknown:
         return fail(console, f"variants: got {unknown[0]!r}; allowed are {', '.join(VARIANTS)}")

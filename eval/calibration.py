@@ -14,6 +14,7 @@ import numpy as np
 import tyro
 
 import jaxmec
+from jaxmec.compilation import keep_compiled
 from jaxmec.evaluation import EvaluationConfig, evaluate_policies, objectives_at
 from jaxmec.policies import make_policy
 from jaxmec.reporting.console import fail, say, terminal
@@ -34,6 +35,7 @@ class Flags:
 
 def main(flags: Flags) -> int:
     """Print the criteria and what was found; returns the exit status."""
+    keep_compiled()
     messages, console = terminal(), terminal(stderr=False)
     try:
         env, params = jaxmec.make(flags.scenario)

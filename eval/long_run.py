@@ -2,7 +2,7 @@
 
 python eval/long_run.py [--scenario coinfer10] [--seeds 2] [--total-steps 800000] [--episodes 64]
 
-The long-run problem is that of `jaxmec.evaluation.lagrangian`. From states whose queues stand for its multipliers,
+The long-run problem is that of `jaxmec.long_run`. From states whose queues stand for its multipliers,
 and under the same random numbers, run best_response with queues for several V and with constant multipliers; the
 default learner, with queues; and two direct learners, with a discount. One has queues, which keep the budgets
 whatever the cuts, and the delay alone as reward; it starts from the default learner's weights. The other is trained
@@ -23,19 +23,11 @@ from rich.table import Table
 
 import jaxmec
 from jaxmec.agents import PPO, Learner
+from jaxmec.compilation import keep_compiled
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.environment import Policy
-from jaxmec.evaluation import mean_and_interval
-from jaxmec.evaluation.lagrangian import (
-    ASCENT,
-    Episodes,
-    Multipliers,
-    ascend,
-    lagrangian_s,
-    lower_bound_s,
-    priced,
-    run_episodes,
-)
+from jaxmec.evaluation import LongRun, at_equal_energy, long_runs, mean_and_interval
+from jaxmec.long_run import ASCENT, ascend, lower_bound
 from jaxmec.lyapunov import FixedMultipliers
 from jaxmec.policies import make_policy
 from jaxmec.reporting.console import say, terminal
@@ -43,6 +35,8 @@ from jaxmec.reporting.figures.long_run import delay_over_bound
 from jaxmec.reporting.files import write_csv
 from jaxmec.reporting.tables import table
 from jaxmec.reward import MeanDelay
+
+Row = dict[str, float | str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,56 +78,42 @@ def train(env: EdgeInferenceEnv, algorithm: PPO, params: EnvParams, starts: list
     return learners
 
 
-def summarise(
-    runs: Mapping[str, list[Episodes]],
-    multipliers: Multipliers,
-    device: np.ndarray,
-    bound: np.ndarray,
-    params: EnvParams,
-    classes: tuple[str, ...],
-) -> list[dict[str, float | str]]:
-    """One row per policy: means over seeds, users and episodes, and half-widths of 95 % intervals over episodes.
+def summarise(runs: Mapping[str, list[LongRun]], bound: np.ndarray, weight_s: float) -> list[Row]:
+    """One row per policy: means over seeds and episodes, and half-widths of 95 % intervals over episodes.
 
-    `equal_energy_s` is `lagrangian_s`; `over_bound` and `over_myopic` compare it with the bound and with the first
-    policy, whose queues have the scenario's V, and have the intervals of paired differences. `priced_energy` is
-    energy over budget, every budget weighted by its multiplier.
+    `over_bound` and `over_first` compare the delay at equal energy with the bound [E] and with the first policy, and
+    have the intervals of paired differences. `priced_energy` is energy over budget, every budget weighted by its
+    multiplier; `weight_s` is the multipliers' mean sum over an episode's budgets.
     """
-    myopic = lagrangian_s(next(iter(runs.values()))[0], multipliers, params)
-    weight_s = float(np.mean(multipliers.device.sum(-1) + multipliers.server))
+
+    def mean(seeds: list[LongRun], name: str) -> np.ndarray:
+        return np.mean([run.metrics[name] for run in seeds], axis=0)
+
+    first = mean(next(iter(runs.values())), "equal_energy")
     rows = []
     for policy, seeds in runs.items():
-        delay_s, energy = (
-            np.mean([getattr(run, name) for run in seeds], 0) for name in ("delay_s", "device_energy")
-        )
-        by_seed = np.stack([lagrangian_s(run, multipliers, params) for run in seeds])
-        equal, delay = by_seed.mean(0), (np.asarray(params.delay_weight) * delay_s).mean(-1)
-        row: dict[str, float | str] = {"policy": policy, "seeds": len(seeds)}
+        delay, equal = mean(seeds, "cost"), mean(seeds, "equal_energy")
+        row: Row = {"policy": policy, "seeds": len(seeds)}
         for name, values in {
             "delay_s": delay,
-            "device_energy": energy.mean(-1),
-            "server_energy": np.mean([run.server_energy for run in seeds], 0),
-            "violation": np.maximum(energy - 1.0, 0.0).mean(-1),
+            "device_energy": mean(seeds, "device_energy"),
+            "server_energy": mean(seeds, "server_energy"),
+            "device_energy_excess": mean(seeds, "device_energy_excess"),
             "priced_energy": 1.0 + (equal - delay) / weight_s,
-            "equal_energy_s": equal,
+            "equal_energy": equal,
             "delay_over_bound": (delay - bound) / bound.mean(),
             "over_bound": (equal - bound) / bound.mean(),
-            "over_myopic": (equal - myopic) / myopic.mean(),
+            "over_first": (equal - first) / first.mean(),
         }.items():
             row[name], row[f"{name}_ci95"] = mean_and_interval(values)
-        row["over_bound_least"], row["over_bound_greatest"] = (
-            np.sort(by_seed.mean(1))[[0, -1]] / bound.mean() - 1.0
-        )
-        for index, name in enumerate(classes):
-            mine = device == index
-            row[f"delay_s_{name}"], row[f"energy_{name}"] = float(delay_s[mine].mean()), float(energy[mine].mean())
         rows.append(row)
     return rows
 
 
-def show(rows: list[dict[str, float | str]]) -> Table:
+def show(rows: list[Row]) -> Table:
     """The rows for a terminal."""
 
-    def percent(row: dict[str, float | str], name: str) -> str:
+    def percent(row: Row, name: str) -> str:
         return f"{100 * float(row[name]):+.1f} ± {100 * float(row[f'{name}_ci95']):.1f}"
 
     return table(
@@ -145,9 +125,9 @@ def show(rows: list[dict[str, float | str]]) -> Table:
                 f"{row['delay_s']:.4f}",
                 f"{row['device_energy']:.3f}",
                 f"{row['server_energy']:.3f}",
-                f"{row['violation']:.2%}",
+                f"{row['device_energy_excess']:.2%}",
                 percent(row, "over_bound"),
-                percent(row, "over_myopic"),
+                percent(row, "over_first"),
             ]
             for row in rows
         ],
@@ -157,17 +137,21 @@ def show(rows: list[dict[str, float | str]]) -> Table:
 def main(flags: Flags) -> None:
     """Train, evaluate, print, write and draw."""
     console = terminal()
+    keep_compiled()
     env, params = jaxmec.make(flags.scenario)
     constant = dataclasses.replace(env, constraints=FixedMultipliers())
     fine = params.replace(tradeoff=ASCENT[-1] * params.tradeoff)
     key_dual, key = jax.random.split(jax.random.key(flags.seed))
     states, multipliers = ascend(env, key_dual, params, flags.episodes)
-    runs: dict[str, list[Episodes]] = {}
+    priced = jax.vmap(env.priced, (0, 0, None))
+    runs: dict[str, list[LongRun]] = {}
 
     def evaluate(name: str, env: EdgeInferenceEnv, params: EnvParams, policies: list[Policy]) -> None:
         start = priced(states, multipliers, params)
-        runs[name] = [run_episodes(env, policy, key, start, params, flags.slots) for policy in policies]
-        say(console, f"{name}: {np.mean([lagrangian_s(run, multipliers, params) for run in runs[name]]):.4f} s")
+        named = {str(seed): policy for seed, policy in enumerate(policies)}
+        found = long_runs(env, named, key, params, flags.episodes, flags.slots, start)
+        runs[name] = list(found.values())
+        say(console, f"{name}: {np.mean([run.metrics['delay_s'] for run in runs[name]]):.4f} s")
 
     def learn(
         name: str,
@@ -186,8 +170,6 @@ def main(flags: Flags) -> None:
         changed = params.replace(tradeoff=factor * params.tradeoff)
         evaluate(f"best_response, V = {changed.tradeoff:g}", env, changed, [best])
     evaluate("best_response, multipliers", constant, fine, [make_policy("best_response", constant)])
-    bound = lower_bound_s(env, runs["best_response, multipliers"][0].states, multipliers, fine)
-
     fresh: list[Learner | None] = [None] * flags.seeds
     default = PPO(total_steps=flags.total_steps)
     myopic = learn("learner, queues, myopic", env, env, params, default, fresh)
@@ -200,7 +182,10 @@ def main(flags: Flags) -> None:
     for algorithm in (far, direct):
         learn(f"learner, multipliers, γ = {algorithm.discount:g}", kept, constant, fine, algorithm, fresh)
 
-    rows = summarise(runs, multipliers, np.asarray(states.device), bound, params, env.device_names)
+    bound = lower_bound(env, runs["best_response, multipliers"][0].states, multipliers, params)
+    judged = {name: [at_equal_energy(run, multipliers, bound) for run in seeds] for name, seeds in runs.items()}
+    weight_s = sum(float(np.mean(np.sum(values, axis=-1))) for values in multipliers.values())
+    rows = summarise(judged, bound, weight_s)
     flags.out.mkdir(parents=True, exist_ok=True)
     write_csv(flags.out / "long_run.csv", rows)
     delay_over_bound(flags.out / "long_run.png", rows)

@@ -14,6 +14,7 @@ import tyro
 
 import jaxmec
 from jaxmec.agents import load_config, load_policy
+from jaxmec.compilation import keep_compiled
 from jaxmec.evaluation import EvaluationConfig, evaluate_policies
 from jaxmec.policies import BASELINES, make_policy
 from jaxmec.reporting.console import fail, say, terminal
@@ -48,6 +49,7 @@ class Flags:
 def main(flags: Flags) -> int:
     """Run the command; returns the exit status."""
     messages = terminal()
+    keep_compiled()
     try:
         scenario = flags.scenario or (load_config(flags.run).scenario if flags.run else "coinfer10")
         env, params = jaxmec.make(scenario)

@@ -46,6 +46,12 @@ def expected_costs(cut_problems: SlotProblem, action_mask: Array) -> tuple[Stage
     return aligned_costs(aligned(cut_problems), action_mask)
 
 
+def cheapest_cuts(cut_problems: SlotProblem, action_mask: Array) -> Array:
+    """Each user's cut of least expected cost: int32[N]."""
+    _, cost = expected_costs(cut_problems, action_mask)
+    return jnp.argmin(jnp.where(action_mask, cost, jnp.inf), axis=-1).astype(jnp.int32)
+
+
 def equal_share_times(cut_problems: SlotProblem) -> Stages:
     """Times of the stages, each [N, K] (s), at full speed of the device and equal shares of band and server."""
     share = jnp.full_like(cut_problems.snr, 1.0 / cut_problems.snr.shape[0])[:, None]

@@ -39,7 +39,10 @@ def number(
 ) -> Any:
     """A dataclass field with limits, applied to every number it holds (itself, its items or its values)."""
     limits = {"above": above, "at_least": at_least, "at_most": at_most}
-    return dataclasses.field(default=default, metadata={k: v for k, v in limits.items() if v is not None})
+    metadata = {k: v for k, v in limits.items() if v is not None}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def kind(kinds: Mapping[str, type], default: str) -> Any:

@@ -43,6 +43,7 @@ class EnvParams(struct.PyTreeNode):
     network_probability: Array  # [N, M] of each user's network, drawn per episode
     device_probability: Array  # [N, D] of each user's device class, drawn per episode
     device_budget_j: Array  # [N, D] energy per slot, of the device and its radio
+    initial_device_queue: Array  # [N, D] that an episode starts with
     distance_m: Array  # [N, 2] inner and outer radius of the ring in which each user starts
     delay_weight: Array  # [N] ω
     tx_power_w: Array  # [N]
@@ -52,6 +53,7 @@ class EnvParams(struct.PyTreeNode):
     noise_w_per_hz: Array  # [] density at the receiver, its noise figure included
     server_power_w: Array  # [] at full capacity
     server_budget_j: Array  # [] energy per slot
+    initial_server_queue: Array  # []
     tradeoff: Array  # [] V of drift-plus-penalty
     slot_s: Array  # []
     knee: Array  # [] utilisation past which the waiting time continues along its tangent
@@ -66,6 +68,7 @@ class EnvState(struct.PyTreeNode):
     device: Array  # int32[N]
     channel: Any  # of the channel process
     workload: Any  # of the arrival process
+    cuts: Array  # int32[N] that ran in the slot before; -1 in an episode's first
     device_queue: Array  # [N] Z, dimensionless
     server_queue: Array  # [] Y, dimensionless
 
@@ -211,6 +214,7 @@ class EdgeInferenceEnv:
         budget_j = self.device_budget_j(state, params)
         moved = state.replace(
             slot=state.slot + 1,
+            cuts=decision.cuts,
             channel=params.channel.step(key_channel, state.channel),
             workload=params.workload.step(key_workload, state.workload),
             device_queue=step_queue(state.device_queue, outcome.device_energy_j, budget_j),
@@ -259,7 +263,7 @@ class EdgeInferenceEnv:
 
     def device_budget_j(self, state: EnvState, params: EnvParams) -> Array:
         """[N] energy budget of every user's device and radio, J per slot."""
-        return jnp.take_along_axis(params.device_budget_j, state.device[:, None], axis=-1)[:, 0]
+        return _of_class(params.device_budget_j, state.device)
 
     def observe(self, state: EnvState, params: EnvParams) -> Array:
         """The observation of a state: float32[N, F]."""
@@ -328,6 +332,30 @@ class EdgeInferenceEnv:
             "server_energy": info["server_energy_j"][None] / params.server_budget_j,
         }
 
+    def queues(self, state: EnvState) -> dict[str, Array]:
+        """The virtual queues by the budget that each stands for: device_energy [N] and server_energy [1]."""
+        return {"device_energy": state.device_queue, "server_energy": state.server_queue[None]}
+
+    def priced(self, state: EnvState, multipliers: dict[str, Array], params: EnvParams) -> EnvState:
+        """The state whose queues stand for multipliers of the budgets, in seconds of mean delay per budget.
+
+        Its slot objective is V N times the slot's part of the long-run problem's Lagrangian.
+        """
+        scale = params.tradeoff * self.num_users
+        return state.replace(
+            device_queue=scale * multipliers["device_energy"],
+            server_queue=scale * multipliers["server_energy"][0],
+        )
+
+    def multipliers(self, queues: dict[str, Array], params: EnvParams) -> dict[str, Array]:
+        """The multipliers, in seconds, that queues stand for: the inverse of `priced`."""
+        scale = params.tradeoff * self.num_users
+        return {name: queue / scale for name, queue in queues.items()}
+
+    def long_run_cost(self, info: dict[str, Array], params: EnvParams) -> Array:
+        """What the long-run problem minimises the mean of: weighted mean delay over users, s: []."""
+        return jnp.mean(params.delay_weight * info["delay_s"])
+
     def _play(
         self, key: Array, state: EnvState, action: Array, params: EnvParams
     ) -> tuple[EnvState, Array, dict[str, Array]]:
@@ -377,14 +405,16 @@ class EdgeInferenceEnv:
 
     def _draw_state(self, key: Array, params: EnvParams) -> EnvState:
         key_network, key_device, key_channel, key_workload = jax.random.split(key, 4)
+        device = sampling.categorical(key_device, params.device_probability)
         return EnvState(
             slot=jnp.zeros((), jnp.int32),
             network=sampling.categorical(key_network, params.network_probability),
-            device=sampling.categorical(key_device, params.device_probability),
+            device=device,
             channel=params.channel.init(key_channel, params.distance_m),
             workload=params.workload.init(key_workload),
-            device_queue=jnp.zeros((self.num_users,)),
-            server_queue=jnp.zeros(()),
+            cuts=jnp.full((self.num_users,), -1, jnp.int32),
+            device_queue=_of_class(params.initial_device_queue, device).astype(float),
+            server_queue=jnp.asarray(params.initial_server_queue, float),
         )
 
     def _nearest_valid_cut(self, state: EnvState, action: Array, params: EnvParams) -> Array:
@@ -393,3 +423,8 @@ class EdgeInferenceEnv:
         distance = jnp.where(params.valid_cut[:, None, :], steps[None], self.num_cuts)
         nearest = jnp.argmin(distance, axis=-1)  # [M, K], once for a batch that shares params
         return nearest[state.network, jnp.clip(action, 0, self.num_cuts - 1)].astype(action.dtype)
+
+
+def _of_class(table: Array, device: Array) -> Array:
+    """What a table [N, D] says of every user's device class: [N]."""
+    return jnp.take_along_axis(table, device[:, None], axis=-1)[:, 0]

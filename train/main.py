@@ -28,6 +28,7 @@ import jaxmec
 from jaxmec.agents import ALGORITHMS, RunConfig, load_config, load_policy
 from jaxmec.agents.run import algorithm_name, build_run, write_config
 from jaxmec.agents.trainer import TrainerConfig, train
+from jaxmec.compilation import keep_compiled
 from jaxmec.config import ConfigError, read_yaml
 from jaxmec.evaluation import evaluate_policies
 from jaxmec.policies import BASELINES, make_policy
@@ -65,6 +66,7 @@ class Flags:
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     console = terminal()
+    keep_compiled()
     try:
         flags = parse(argv)
         if flags.coordinator is not None:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import tyro
 
+from jaxmec.compilation import keep_compiled
 from jaxmec.config import ConfigError
 from jaxmec.reporting.console import fail, say, terminal
 from jaxmec.sweeps import chunks, folder, plan, report, vectorised
@@ -44,6 +45,7 @@ class Flags:
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     console = terminal()
+    keep_compiled()
     flags = tyro.cli(Flags, args=argv)
     try:
         return _run(flags, console)

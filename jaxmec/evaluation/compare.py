@@ -1,8 +1,11 @@
 """Policies on the same episodes and at the same states.
 
-Every policy meets the same populations, channels and arrivals (common random numbers), so differences between
-policies are far more certain than each policy's own confidence interval says. All policies are compiled into one
-programme and a number picks one: the environment's slot, its larger part, is so compiled once.
+The headline is the user's problem, least mean delay within the long-term budgets (`jaxmec.long_run`): policies that
+spend differently are compared by the problem's Lagrangian, which is the delay at equal energy, and all of them with a
+certified bound. The slot objective at the same states measures the search within a slot. Every policy meets the same
+populations, channels and arrivals (common random numbers), so differences between policies are far more certain than
+each policy's own confidence interval says. All policies are compiled into one programme and a number picks one: the
+environment's slot, its larger part, is so compiled once.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmec import long_run
 from jaxmec.config import number
+from jaxmec.env import EdgeInferenceEnv
 from jaxmec.environment import Environment, Params, Policy, State
 from jaxmec.reporting.files import write_csv
 from jaxmec.rollout import Slot, rollout
@@ -48,6 +53,7 @@ class LongRun:
 
     metrics: dict[str, np.ndarray]  # name -> [E], one mean per episode
     curves: dict[str, np.ndarray]  # name -> [T], mean over episodes
+    use: dict[str, np.ndarray]  # name -> [E, n] mean use of every budget, over the budget
     actions: np.ndarray  # int32[E, T, N]
     states: State  # leaves [E, T, ...], at the start of every slot
 
@@ -57,7 +63,12 @@ class Comparison:
     """Everything an evaluation found, by policy."""
 
     long_run: dict[str, LongRun]
-    objectives: dict[str, np.ndarray]  # [S] at the same states
+    long_run_bound: (
+        np.ndarray | None
+    )  # [E] certified, of the long-run cost; None for an environment without budgets
+    objectives: dict[
+        str, np.ndarray
+    ]  # [S] at the same states; not of policies that have an answer on their own only
     bound: np.ndarray  # [S] certified lower bound at those states
     states: State  # [S, ...]
     reference: str
@@ -105,21 +116,30 @@ def evaluate_policies(
     if reference not in policies:
         raise ValueError(f"reference: got {reference!r}; allowed are {', '.join(policies)}")
     num_slots = int(params.episode_slots) if config.num_slots is None else config.num_slots
-    key_episodes, key_states = jax.random.split(jax.random.key(config.seed))
-    results = long_runs(env, policies, key_episodes, params, config.num_envs, num_slots, tell)
+    key_start, key_episodes, key_states = jax.random.split(jax.random.key(config.seed), 3)
+    start, multipliers = None, None
+    if isinstance(env, EdgeInferenceEnv):
+        tell("looking for the multipliers of the budgets")
+        start, multipliers = long_run.ascend(env, key_start, params, config.num_envs)
+    results = long_runs(env, policies, key_episodes, params, config.num_envs, num_slots, start, tell)
+    bound_long_run = None
+    if multipliers is not None and isinstance(env, EdgeInferenceEnv):
+        tell("bounding what any policy could reach in the long run")
+        bound_long_run = long_run.lower_bound(env, results[reference].states, multipliers, params)
+        results = {name: at_equal_energy(run, multipliers, bound_long_run) for name, run in results.items()}
     states = jax.tree.map(
         lambda leaf: leaf[:, config.state_every - 1 :: config.state_every].reshape(-1, *leaf.shape[2:]),
         results[reference].states,
     )
     objectives = objectives_at(env, policies, key_states, params, states, tell)
-    tell("bounding what any policy could reach")
-    bound = bounds_at(env, params, states)
+    tell("bounding what any policy could reach in a slot")
+    bound = long_run.bounds_at(env, states, params)
     decision_s = {}
     if config.time_decisions:
         for name, policy in policies.items():
             tell(f"timing {name}")
             decision_s[name] = decision_seconds(env, policy, key_states, params, states)
-    return Comparison(results, objectives, bound, states, reference, decision_s)
+    return Comparison(results, bound_long_run, objectives, bound, states, reference, decision_s)
 
 
 def long_runs(
@@ -129,37 +149,45 @@ def long_runs(
     params: Params,
     num_episodes: int,
     num_slots: int,
+    start: State | None = None,
     tell: Tell = lambda _: None,
 ) -> dict[str, LongRun]:
-    """Run policies for whole episodes, each with its own population; the same key gives the same episodes."""
+    """Run policies for whole episodes, each with its own population; the same key gives the same episodes.
+
+    They begin at the states `start` [E, ...], or with a reset.
+    """
 
     def measure(slot: Slot) -> tuple:
         measured = env.metrics(slot.state, slot.reward, slot.info, params)
+        if isinstance(env, EdgeInferenceEnv):
+            measured |= {"cost": env.long_run_cost(slot.info, params)}
         return measured, env.budget_use(slot.state, slot.info, params), slot.action, slot.state
 
-    def episode(policy: Policy, key: Array) -> tuple[dict[str, Array], dict[str, Array], Array, State]:
-        key_reset, key_run = jax.random.split(key)
-        _, start = env.reset(key_reset, params)
-        _, (measured, use, actions, states) = rollout(env, policy, key_run, start, params, num_slots, measure)
+    def episode(policy: Policy, start: State, key: Array) -> tuple:
+        _, (measured, use, actions, states) = rollout(env, policy, key, start, params, num_slots, measure)
         metrics = {name: jnp.mean(values) for name, values in measured.items()}
         for name, values in use.items():
             metrics[f"{name}_excess"] = jnp.mean(jnp.maximum(jnp.mean(values, axis=0) - 1.0, 0.0))
             settled = jnp.mean(values[num_slots // 2 :], axis=0)
             metrics[f"{name}_binding"] = jnp.mean(settled >= BINDS)
-        return metrics, measured, actions, states
+        return metrics, measured, jax.tree.map(lambda values: jnp.mean(values, axis=0), use), actions, states
 
     @jax.jit
-    def run(number: Array, keys: Array) -> tuple:
-        return jax.vmap(lambda key: episode(_picked(policies, number), key))(keys)
+    def run(number: Array, start: State, keys: Array) -> tuple:
+        return jax.vmap(lambda start, key: episode(_picked(policies, number), start, key))(start, keys)
 
-    keys = jax.random.split(key, num_episodes)
+    key_reset, key_run = jax.random.split(key)
+    if start is None:
+        _, start = jax.vmap(env.reset, (0, None))(jax.random.split(key_reset, num_episodes), params)
+    keys = jax.random.split(key_run, num_episodes)
     results = {}
     for number_, name in enumerate(policies):
         tell(f"evaluating {name}, {number_ + 1} of {len(policies)}")
-        metrics, curves, actions, states = run(jnp.asarray(number_), keys)
+        metrics, curves, use, actions, states = run(jnp.asarray(number_), start, keys)
         results[name] = LongRun(
             metrics={name: np.asarray(values) for name, values in metrics.items()},
             curves={name: np.asarray(values).mean(axis=0) for name, values in curves.items()},
+            use={name: np.asarray(values) for name, values in use.items()},
             actions=np.asarray(actions),
             states=states,
         )
@@ -174,7 +202,11 @@ def objectives_at(
     states: State,
     tell: Tell = lambda _: None,
 ) -> dict[str, np.ndarray]:
-    """Slot objective [S] of every policy's options at given states [S, ...]."""
+    """Slot objective [S] of every policy's options at given states [S, ...].
+
+    Policies whose answers hold on their own trajectories only are left out.
+    """
+    policies = {name: one for name, one in policies.items() if not getattr(one, "own_trajectory_only", False)}
 
     @jax.jit
     def reached(number: Array, keys: Array, states: State) -> Array:
@@ -203,9 +235,11 @@ def decision_seconds(env: Environment, policy: Policy, key: Array, params: Param
     return min(seconds) / len(keys)
 
 
-def bounds_at(env: Environment, params: Params, states: State) -> np.ndarray:
-    """Certified lower bound [S] of the slot objective over everything, at given states [S, ...]."""
-    return np.asarray(jax.jit(jax.vmap(lambda state: env.lower_bound(state, params)))(states))
+def at_equal_energy(run: LongRun, multipliers: long_run.Multipliers, bound: np.ndarray) -> LongRun:
+    """The run with `equal_energy`, the Lagrangian [E], and `long_run_gap`, its excess over the bound's mean."""
+    value = long_run.lagrangian(run.metrics["cost"], run.use, multipliers)
+    gap = (value - bound) / bound.mean()
+    return dataclasses.replace(run, metrics=run.metrics | {"equal_energy": value, "long_run_gap": gap})
 
 
 def _picked(policies: Mapping[str, Policy], number: Array) -> Policy:

@@ -20,10 +20,11 @@ Row = dict[str, float | str]
 # What the terminal shows of the metrics that there are: header and form. Everything is in the CSV.
 SHOWN = {
     "delay_s": ("delay [s]", "{:.4g}"),
-    "device_energy": ("energy/budget", "{:.3f}"),
+    "device_energy": ("device", "{:.3f}"),
     "device_energy_excess": ("excess", "{:.2%}"),
     "server_energy": ("server", "{:.3f}"),
     "stable": ("stable", "{:.1%}"),
+    "long_run_gap": ("long-run gap", "{:.2%}"),
 }
 OTHERWISE = {
     "reward": ("reward", "{:.4g}"),
@@ -45,8 +46,11 @@ def long_run_rows(results: Mapping[str, LongRun]) -> list[Row]:
 def same_state_rows(comparison: Comparison) -> list[Row]:
     """One row per policy: objectives at the same states, against the reference policy and the bound."""
     best, bound = comparison.objectives[comparison.reference], comparison.bound
-    return [
-        {
+    nowhere = np.full_like(bound, np.nan)
+    rows: list[Row] = []
+    for policy in comparison.long_run:
+        values = comparison.objectives.get(policy, nowhere)
+        row: Row = {
             "policy": policy,
             "objective_mean": float(values.mean()),
             "objective_p50": float(np.percentile(values, 50)),
@@ -58,28 +62,27 @@ def same_state_rows(comparison: Comparison) -> list[Row]:
             "certified_gap_p99": float(np.percentile(values / bound - 1.0, 99)),
             "decision_us": 1e6 * comparison.decision_s.get(policy, float("nan")),
         }
-        for policy, values in comparison.objectives.items()
-    ]
+        rows.append(row)
+    return rows
 
 
 def long_run_table(results: Mapping[str, LongRun]) -> Table:
-    """The long-run metrics for a terminal of eighty columns."""
+    """The long-run metrics for a terminal of eighty columns; a half-width of a 95 % interval behind the last."""
     rows = long_run_rows(results)
-    shown = {name: how for name, how in SHOWN.items() if name in rows[0]} or {
-        name: how for name, how in OTHERWISE.items() if name in rows[0]
-    }
-    first = next(iter(shown))
-    headers = ["policy", *(header for header, _ in shown.values())]
-    headers.insert(2, "± 95 %")
-    cuts = all(name in rows[0] for name in ("edge", "middle", "local"))
-    body = []
-    for row in rows:
-        cells = [form.format(row[name]) for name, (_, form) in shown.items()]
-        cells.insert(1, number(float(row[f"{first}_ci95"]), "{:.2g}"))
-        if cuts:
-            cells.append("/".join(f"{100 * float(row[name]):.0f}" for name in ("edge", "middle", "local")))
-        body.append([row["policy"], *cells])
-    return table("On each policy's own trajectory", [*headers, *(["edge/mid/local %"] if cuts else [])], body)
+    shown = {name: how for name, how in (SHOWN | OTHERWISE).items() if name in rows[0]}
+    if any(name in shown for name in SHOWN):
+        shown = {name: how for name, how in shown.items() if name in SHOWN}
+    last = list(shown)[-1]
+    body = [
+        [
+            row["policy"],
+            *(form.format(row[name]) for name, (_, form) in shown.items()),
+            number(float(row[f"{last}_ci95"]), "± " + shown[last][1]),
+        ]
+        for row in rows
+    ]
+    title = "Long run: energies over budgets, and the gap to the certified bound at equal energy"
+    return table(title, ["policy", *(header for header, _ in shown.values()), ""], body)
 
 
 def same_state_table(comparison: Comparison) -> Table:
@@ -97,7 +100,7 @@ def same_state_table(comparison: Comparison) -> Table:
         f"Slot objective at the same states; ratio to {comparison.reference}, gap to the certified bound",
         ["policy", *(header for header, _ in forms.values())],
         [
-            [row["policy"], *(form.format(row[name]) for name, (_, form) in forms.items())]
+            [row["policy"], *(number(float(row[name]), form) for name, (_, form) in forms.items())]
             for row in same_state_rows(comparison)
         ],
     )

@@ -5,6 +5,8 @@ allocation of the slot's resources. A new policy is one file, a function from an
 line of `POLICIES`.
 
 rules.py           local_only, edge_only, random, greedy, closed_form: no search
+static.py          a lookup table by network and device class, fitted to the system
+once.py            one search per episode
 best_response.py   local search over single users' cuts
 price.py           the rounding of the certified lower bound, polished
 exhaustive.py      every combination of cuts, for small systems
@@ -20,13 +22,17 @@ from jaxmec.env import EdgeInferenceEnv
 from jaxmec.environment import Policy
 from jaxmec.policies.best_response import best_response
 from jaxmec.policies.exhaustive import exhaustive
+from jaxmec.policies.once import once
 from jaxmec.policies.price import price
 from jaxmec.policies.rules import closed_form, edge_only, greedy, local_only, random_cuts
+from jaxmec.policies.static import static
 
 POLICIES: dict[str, Callable[[EdgeInferenceEnv], Policy]] = {
     "local_only": local_only,
     "edge_only": edge_only,
     "random": random_cuts,
+    "static": static,
+    "once": once,
     "greedy": greedy,
     "closed_form": closed_form,
     "best_response": best_response,
@@ -35,7 +41,9 @@ POLICIES: dict[str, Callable[[EdgeInferenceEnv], Policy]] = {
 }
 
 # What a learned policy stands beside.
-BASELINES = ("local_only", "edge_only", "random", "greedy", "closed_form", "best_response")
+BASELINES = (
+    "local_only", "edge_only", "random", "static", "once", "greedy", "closed_form", "best_response",
+)  # fmt: skip
 
 __all__ = ["BASELINES", "POLICIES", "Policy", "make_policy", "policy_names"]
 

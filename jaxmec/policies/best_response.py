@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from jaxmec.closed_form import expected_costs
+from jaxmec.closed_form import cheapest_cuts
 
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
@@ -58,8 +58,7 @@ def best_response(env: EdgeInferenceEnv) -> Policy:
         def somebody_may_gain(search: _Search) -> Array:
             return (search.idle_turns < num_users) & (search.turn < MAX_SWEEPS * num_users)
 
-        _, cost = expected_costs(env.cut_problems(state, params), mask)
-        start = jnp.argmin(jnp.where(mask, cost, jnp.inf), axis=-1).astype(jnp.int32)
+        start = cheapest_cuts(env.cut_problems(state, params), mask)
         zero = jnp.zeros((), jnp.int32)
         search = _Search(cuts=start, objective=objective(start), turn=zero, idle_turns=zero)
         return jax.lax.while_loop(somebody_may_gain, take_turn, search).cuts

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmec.closed_form import equal_share_times, expected_costs
+from jaxmec.closed_form import cheapest_cuts, equal_share_times
 
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
@@ -60,11 +60,9 @@ def greedy(env: EdgeInferenceEnv) -> Policy:
 
 
 def closed_form(env: EdgeInferenceEnv) -> Policy:
-    """Each user's cheapest cut by `jaxmec.closed_form.expected_costs`: prices in closed form, no search."""
+    """Each user's cheapest cut by `jaxmec.closed_form`: prices in closed form, no search."""
 
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
-        mask = env.action_mask(state, params)
-        _, cost = expected_costs(env.cut_problems(state, params), mask)
-        return jnp.argmin(jnp.where(mask, cost, jnp.inf), axis=-1).astype(jnp.int32)
+        return cheapest_cuts(env.cut_problems(state, params), env.action_mask(state, params))
 
     return policy

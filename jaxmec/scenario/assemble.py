@@ -52,6 +52,9 @@ def assemble(config: Scenario, path: Path) -> tuple[EdgeInferenceEnv, EnvParams]
         device_budget_j=default_float(
             [[user.energy_budget_j.get(name, 1.0) for name in device_names] for user in users]
         ),
+        initial_device_queue=default_float(
+            [[user.initial_queue.get(name, 0.0) for name in device_names] for user in users]
+        ),
         distance_m=default_float(_per_user(users, "distance_m")),
         delay_weight=default_float(_per_user(users, "delay_weight")),
         tx_power_w=default_float(_per_user(users, "tx_power_w")),
@@ -61,6 +64,7 @@ def assemble(config: Scenario, path: Path) -> tuple[EdgeInferenceEnv, EnvParams]
         noise_w_per_hz=default_float(radio.noise_w_per_hz),
         server_power_w=default_float(server.power_w if config.server.power_w is None else config.server.power_w),
         server_budget_j=default_float(config.server.energy_budget_j),
+        initial_server_queue=default_float(config.server.initial_queue),
         tradeoff=default_float(config.tradeoff),
         slot_s=default_float(config.slot_s),
         knee=default_float(config.knee),

@@ -20,6 +20,7 @@ class UserGroup:
     networks: dict[str, float] = number(at_least=0)  # profile name or .json file -> weight
     devices: dict[str, float] = number(at_least=0)  # device class -> weight
     energy_budget_j: dict[str, float] = number(above=0)  # device class -> J per slot, device and radio
+    initial_queue: dict[str, float] = number({}, at_least=0)  # device class -> virtual queue at an episode's start
     count: int = number(1, at_least=1)
     distance_m: tuple[float, float] = number((50.0, 150.0), at_least=1)  # uniform over the ring's area
     arrival_rate_hz: tuple[float, float] = number((1.0, 3.0), above=0)  # see jaxmec.workload
@@ -46,6 +47,7 @@ class Server:
     device: str
     energy_budget_j: float = number(above=0)  # J per slot
     power_w: float | None = number(None, above=0)  # at full capacity; the device's own if absent
+    initial_queue: float = number(0.0, at_least=0)  # virtual queue at an episode's start
 
 
 @dataclasses.dataclass(frozen=True)
