@@ -98,7 +98,11 @@ def test_a_kind_is_named_by_its_process_and_has_the_fields_of_its_dataclass():
 @pytest.mark.parametrize(
     ("cls", "data", "message"),
     [
-        (Drawing, {"shape": {"process": "oval"}}, "here: shape.process: got 'oval'; allowed is one of 'round', 'sq"),
+        (
+            Drawing,
+            {"shape": {"process": "oval"}},
+            "here: shape.process: got 'oval'; allowed is one of 'round', 'sq",
+        ),
         (Drawing, {"shape": {"process": ["round"]}}, r"shape.process: got \['round'\]; allowed is one of"),
         (Drawing, {"shape": {"process": "square", "radius": 1}}, "shape.radius: unknown field .*allowed are side"),
         (Drawing, {"shape": {"side": 1}}, "here: shape.side: unknown field .*allowed are radius"),

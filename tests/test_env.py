@@ -197,7 +197,9 @@ def test_info_tells_stage_times_shares_and_status_that_agree_with_the_delay(slot
         times = np.stack(
             [
                 np.where(p.device_work_s > 0, p.device_work_s / device, 0.0),
-                np.where(p.uplink_bits > 0, p.uplink_bits / (p.bandwidth_hz * band * np.log2(1 + p.snr / band)), 0.0),
+                np.where(
+                    p.uplink_bits > 0, p.uplink_bits / (p.bandwidth_hz * band * np.log2(1 + p.snr / band)), 0.0
+                ),
                 np.where(p.server_work_s > 0, p.server_work_s / server, 0.0),
             ],
             axis=-1,

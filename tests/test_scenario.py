@@ -92,9 +92,7 @@ def test_a_measured_profile_of_ones_own_serves_as_a_network(tmp_path):
 
 def test_a_trace_drives_the_arrivals(tmp_path):
     (tmp_path / "log.csv").write_text("time\n0.1\n0.2\n1.5\n2.5\n")
-    _, params = jaxmec.make(
-        write(tmp_path, arrivals="{process: trace, trace_file: log.csv, trace_column: time}")
-    )
+    _, params = jaxmec.make(write(tmp_path, arrivals="{process: trace, trace_file: log.csv, trace_column: time}"))
     assert isinstance(params.workload, Trace)
     np.testing.assert_allclose(params.workload.relative_rate, [1.5, 0.75, 0.75])
 

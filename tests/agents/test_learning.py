@@ -30,7 +30,9 @@ def single():
 
 
 @pytest.mark.parametrize(
-    "algorithm", [PPO(**SHORT), WhiteBox(**SHORT), Imitation(**SHORT, expert="closed_form")], ids=lambda a: type(a).__name__
+    "algorithm",
+    [PPO(**SHORT), WhiteBox(**SHORT), Imitation(**SHORT, expert="closed_form")],
+    ids=lambda a: type(a).__name__,
 )
 def test_a_run_approaches_the_exhaustive_optimum(single, algorithm):
     env, params = single

@@ -59,7 +59,9 @@ def test_running_statistics_are_those_of_all_users_and_of_the_options_that_exist
         )
 
     statistics = running.init(views(slice(None)))
-    np.testing.assert_array_equal(running.normalise(statistics, views(slice(None))).users[..., 0], users[..., 0].astype("f4"))
+    np.testing.assert_array_equal(
+        running.normalise(statistics, views(slice(None))).users[..., 0], users[..., 0].astype("f4")
+    )
     for part in (slice(0, 7), slice(7, 30), slice(30, 60)):
         statistics = running.update(statistics, views(part))
     rows, existing = users.reshape(-1, 8), options[mask]

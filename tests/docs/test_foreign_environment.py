@@ -35,7 +35,9 @@ def test_ppo_reaches_the_optimum_and_the_evaluation_says_so(example, capsys):
     learned, selfish = comparison.objectives["learned"], comparison.objectives["selfish"]
     # The bound is the optimum, by hand: the least of own time and what the other loses, for either driver.
     own = np.asarray(comparison.states.own_s)
-    np.testing.assert_allclose(comparison.bound, (own + np.array([0.0, 0.25, 0.5])).min(axis=-1).sum(axis=-1), rtol=1e-5)
+    np.testing.assert_allclose(
+        comparison.bound, (own + np.array([0.0, 0.25, 0.5])).min(axis=-1).sum(axis=-1), rtol=1e-5
+    )
     assert learned.mean() < 1.01 * comparison.bound.mean()
     assert selfish.mean() > 1.1 * comparison.bound.mean()  # the task is not trivial
     assert set(comparison.long_run["learned"].metrics) == {"reward", "objective"}

@@ -348,7 +348,9 @@ def test_fingerprints_tell_numbers_apart_that_no_point_names(name):
 
 
 def test_a_sweep_of_another_algorithm_reads_its_section():
-    config = build_sweep({"scenario": "coinfer4", "white_box": SMALL, "space": {"white_box.width": {"grid": [8]}}}, "a")
+    config = build_sweep(
+        {"scenario": "coinfer4", "white_box": SMALL, "space": {"white_box.width": {"grid": [8]}}}, "a"
+    )
     assert type(config.algorithm) is WhiteBox
     assert groups_of(config)[0].settings[0].algorithm == WhiteBox(**SMALL)
     with pytest.raises(ConfigError, match=r"space.ppo.width: got a field of ppo; the algorithm is white_box"):

@@ -72,7 +72,9 @@ def test_diurnal_users_start_all_over_the_day(key):
     rates = simulate(key, make("diurnal"), 1)[0]
     assert np.isclose(rates.var(), 0.5, rtol=0.1)
     by_hand = 2.0 - np.cos(2 * np.pi * np.array([0.0, 0.25, 0.5]))
-    np.testing.assert_allclose(make("diurnal", num_users=3).rate_hz(jnp.array([0.0, 0.25, 0.5])), by_hand, rtol=1e-6)
+    np.testing.assert_allclose(
+        make("diurnal", num_users=3).rate_hz(jnp.array([0.0, 0.25, 0.5])), by_hand, rtol=1e-6
+    )
 
 
 def test_trace_replays_its_sequence_from_a_random_start(key):
