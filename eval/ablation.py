@@ -30,6 +30,7 @@ from jaxmec.policies import make_policy
 from jaxmec.reporting.console import fail, say, terminal
 from jaxmec.reporting.files import write_csv
 from jaxmec.reporting.tables import table
+from jaxmec.scenario import DEFAULT
 
 CLOSED_FORM = Observation(
     held=(("expected cost", 0.0), ("expected cost over the best cut's", 0.0), ("expected regret", 0.0))
@@ -70,7 +71,7 @@ class Flags:
 
     variants: tuple[str, ...] = tuple(VARIANTS)
     """Which."""
-    scenario: str = "coinfer10"
+    scenario: str = DEFAULT
     """Name or YAML file."""
     seeds: int = 3
     """Runs of each."""

@@ -1,6 +1,6 @@
 """Does a learner of the long-run problem beat the myopic optimum of drift-plus-penalty?
 
-python eval/long_run.py [--scenario coinfer10] [--seeds 2] [--total-steps 800000] [--episodes 64]
+python eval/long_run.py [--scenario district10] [--seeds 2] [--total-steps 800000] [--episodes 64]
 
 The long-run problem is that of `jaxmec.long_run`. From states whose queues stand for its multipliers,
 and under the same random numbers, run best_response with queues for several V and with constant multipliers; the
@@ -35,6 +35,7 @@ from jaxmec.reporting.figures.long_run import delay_over_bound
 from jaxmec.reporting.files import write_csv
 from jaxmec.reporting.tables import table
 from jaxmec.reward import MeanDelay
+from jaxmec.scenario import DEFAULT
 
 Row = dict[str, float | str]
 
@@ -43,7 +44,7 @@ Row = dict[str, float | str]
 class Flags:
     """Compare learners of the long-run problem with drift-plus-penalty."""
 
-    scenario: str = "coinfer10"
+    scenario: str = DEFAULT
     """Name or YAML file."""
     tradeoffs: tuple[float, ...] = (0.25, 4.0, 16.0, 64.0)
     """Further V of drift-plus-penalty, over the scenario's."""

@@ -1,6 +1,6 @@
 """Compare policies: tables, CSV files and figures.
 
-python eval/main.py --run runs/coinfer10-seed0 --candidates 1 4 16
+python eval/main.py --run runs/district10-seed0 --candidates 1 4 16
 python eval/main.py --scenario coinfer4 --policies greedy best_response exhaustive
 """
 
@@ -19,6 +19,7 @@ from jaxmec.evaluation import EvaluationConfig, evaluate_policies
 from jaxmec.policies import BASELINES, make_policy
 from jaxmec.reporting.console import fail, say, terminal
 from jaxmec.reporting.figures import comparison as figures
+from jaxmec.scenario import DEFAULT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Flags:
     run: Path | None = None
     """Folder of a training run: its policy joins as "learned", and its scenario is the default."""
     scenario: str | None = None
-    """Name or YAML file; coinfer10 without a run."""
+    """Name or YAML file; district10 without a run."""
     policies: tuple[str, ...] = (*BASELINES, "price")
     """Rules and searches to compare, by name, or further runs, by folder."""
     candidates: tuple[int, ...] = (1,)
@@ -51,7 +52,7 @@ def main(flags: Flags) -> int:
     messages = terminal()
     keep_compiled()
     try:
-        scenario = flags.scenario or (load_config(flags.run).scenario if flags.run else "coinfer10")
+        scenario = flags.scenario or (load_config(flags.run).scenario if flags.run else DEFAULT)
         env, params = jaxmec.make(scenario)
         policies = {name: make_policy(name, env) for name in flags.policies}
         if flags.run:

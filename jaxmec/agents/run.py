@@ -32,6 +32,7 @@ from jaxmec.agents.white_box import WhiteBox
 from jaxmec.config import ConfigError, build, read_yaml
 from jaxmec.environment import Environment, Policy
 from jaxmec.reporting.files import replace_file
+from jaxmec.scenario import DEFAULT
 
 ALGORITHMS: dict[str, type] = {
     "ppo": PPO,
@@ -49,7 +50,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 class RunConfig:
     """Everything that decides a training run."""
 
-    scenario: str = "coinfer10"
+    scenario: str = DEFAULT
     """Name or YAML file of the system."""
     seed: int = 0
     """Of network, episodes and exploration."""

@@ -21,10 +21,10 @@ Row = dict[str, float | str]
 SHOWN = {
     "delay_s": ("delay [s]", "{:.4g}"),
     "device_energy": ("device", "{:.3f}"),
-    "device_energy_excess": ("excess", "{:.2%}"),
+    "device_energy_excess": ("excess", "{:.1%}"),
     "server_energy": ("server", "{:.3f}"),
     "stable": ("stable", "{:.1%}"),
-    "long_run_gap": ("long-run gap", "{:.2%}"),
+    "long_run_gap": ("long-run gap", "{:.1%}"),
 }
 OTHERWISE = {
     "reward": ("reward", "{:.4g}"),

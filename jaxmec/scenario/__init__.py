@@ -15,7 +15,9 @@ from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.scenario.assemble import assemble
 from jaxmec.scenario.schema import Scenario
 
-__all__ = ["Scenario", "find", "make", "scenarios"]
+__all__ = ["DEFAULT", "Scenario", "find", "make", "scenarios"]
+
+DEFAULT = "district10"  # what commands run where no scenario is named
 
 _FOLDER = Path(__file__).parent
 

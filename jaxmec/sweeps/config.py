@@ -22,6 +22,7 @@ import numpy as np
 from jaxmec.agents import PPO, Algorithm
 from jaxmec.agents.run import ALGORITHMS, algorithm_name, build_algorithm
 from jaxmec.config import ConfigError, build, number, read_yaml
+from jaxmec.scenario import DEFAULT
 
 Value = bool | int | float | tuple[float, ...] | dict[str, float] | str
 Point = dict[str, Any]  # dotted path -> value
@@ -95,7 +96,7 @@ class SweepConfig:
     """Everything that decides a sweep's results."""
 
     space: dict[str, Space]
-    scenario: str = "coinfer10"
+    scenario: str = DEFAULT
     algorithm: Algorithm = dataclasses.field(default_factory=PPO)
     samples: int = number(1, at_least=1)  # random draws
     seeds: int = number(3, at_least=1)  # training runs of every setting, with seeds 0, 1, ...
