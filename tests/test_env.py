@@ -350,28 +350,26 @@ def test_injected_parts_change_what_a_study_varies_and_nothing_else(system):
 def test_arrivals_move_inside_the_environment(process):
     settings = {"stay_probability": 0.6} if process == "markov" else {"period_slots": 8.0}
     env, params = jaxmec.make("coinfer10", num_users=2, arrivals={"process": process, **settings})
-    params = params.replace(episode_slots=jnp.asarray(400))
 
     def slot(state, key):
-        _, after, _, _, truncated, info = env.step(key, state, jnp.zeros(2, jnp.int32), params)
-        served = info["device_energy_j"] / (info["stage_times_s"][:, 1] * params.tx_power_w * params.slot_s)
-        return after, (served, truncated)  # only the radio works, so its energy tells how many requests there were
+        decision = env.decide(state, jnp.zeros(2, jnp.int32), params)
+        return env.advance(key, state, decision, params), decision.outcome.device_energy_j / (
+            decision.stage_times[:, 1] * params.tx_power_w * params.slot_s
+        )  # only the radio works, so its energy tells how many requests there were
 
     @jax.jit
     def run(key):
-        return jax.lax.scan(slot, env.reset(key, params)[1], jax.random.split(key, 401))[1]
+        return jax.lax.scan(slot, env.reset(key, params)[1], jax.random.split(key, 400))[1]
 
-    rates, truncated = (np.asarray(x) for x in run(jax.random.key(18)))
+    rates, others = (np.asarray(run(jax.random.key(seed))) for seed in (18, 19))
     low, high = (float(x[0]) for x in (params.workload.low_hz, params.workload.high_hz))
-    assert np.flatnonzero(truncated).tolist() == [399]
-    within, fresh = rates[:400], rates[400]
     if process == "markov":
-        near_low, near_high = np.isclose(within, low, rtol=1e-4), np.isclose(within, high, rtol=1e-4)
+        near_low, near_high = np.isclose(rates, low, rtol=1e-4), np.isclose(rates, high, rtol=1e-4)
         assert (near_low | near_high).all()
         stays = (near_high[1:] == near_high[:-1]).mean()
         assert abs(stays - 0.6) < 4 * np.sqrt(0.24 / near_high[1:].size)
     else:
-        np.testing.assert_allclose(within[8:], within[:-8], rtol=1e-3)
-        np.testing.assert_allclose(within[4:] + within[:-4], low + high, rtol=1e-3)
-        assert not np.allclose(fresh, rates[0], rtol=1e-2)  # a new day begins anywhere
-        assert not np.isclose(within[0, 0], within[0, 1], rtol=1e-2)  # and everybody has its own
+        np.testing.assert_allclose(rates[8:], rates[:-8], rtol=1e-3)
+        np.testing.assert_allclose(rates[4:] + rates[:-4], low + high, rtol=1e-3)
+        assert not np.allclose(others[0], rates[0], rtol=1e-2)  # an episode begins anywhere in its day
+        assert not np.isclose(rates[0, 0], rates[0, 1], rtol=1e-2)  # and everybody has its own

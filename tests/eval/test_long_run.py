@@ -22,7 +22,7 @@ def made(delay, equal):
     metrics = {
         "cost": np.array(delay),
         "equal_energy": np.array(equal),
-        **{name: nothing for name in ("device_energy", "server_energy", "device_energy_excess")},
+        **dict.fromkeys(("device_energy", "server_energy", "device_energy_excess"), nothing),
     }
     return LongRun(metrics, curves={}, use={}, actions=np.zeros((2, 1, 1), int), states=None)
 
