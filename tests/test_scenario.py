@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,10 +12,10 @@ from jaxmec.config import ConfigError
 from jaxmec.workload import Markov, Trace
 
 
-@pytest.mark.parametrize("name", ["coinfer4", "coinfer10", "coinfer50"])
+@pytest.mark.parametrize("name", ["coinfer4", "coinfer10", "coinfer50", "district10"])
 def test_named_scenarios_build(name):
     env, params = jaxmec.make(name)
-    assert env.num_users == int(name.removeprefix("coinfer"))
+    assert env.num_users == int(name.lstrip("abcdefghijklmnopqrstuvwxyz"))
     np.testing.assert_allclose(params.network_probability.sum(axis=1), 1.0, rtol=1e-6)
     assert name in jaxmec.scenarios()
 
@@ -48,6 +49,15 @@ def test_overrides_reach_the_parameters():
     assert params.tradeoff == 5
     assert params.bandwidth_hz == 1e6
     assert params.channel.path_loss_exponent == 3.0  # the rest of the section stays
+
+
+def test_queues_start_at_the_level_of_the_users_class(key):
+    env, params = jaxmec.make("district10")
+    state = jax.jit(lambda key: env.reset(key, params)[1])(key)
+    by_name = {"raspberry_pi_4": 50.0, "jetson_nano": 40.0}
+    np.testing.assert_array_equal(state.device_queue, [by_name[env.device_names[d]] for d in state.device])
+    assert state.server_queue == 30.0
+    assert (state.cuts == -1).all()  # nothing has run yet
 
 
 def group(network, budget="{jetson_nano: 1}"):
