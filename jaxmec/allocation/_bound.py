@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import Array, lax
@@ -25,7 +24,7 @@ from jaxmec.allocation._solver import Demand, SolverConfig
 from jaxmec.batching import batch_last
 
 MAX_PRICES = 20  # pairs of prices at which the dual is evaluated, at most
-MEMORY = 8
+MEMORY = 8  # of them, the latest, whose tangents are kept
 TOLERANCE = 2e-5  # of the dual's maximum, relative
 _GROWTH = 4.0  # from one pair of prices to the next, at most
 _SHRINKAGE = 1 / 16  # of the guess, at most
@@ -62,7 +61,10 @@ def cut_costs(
 
 
 def lower_bound(
-    cut_problems: SlotProblem, action_mask: Array, config: SolverConfig = SolverConfig(), prices: Array | None = None
+    cut_problems: SlotProblem,
+    action_mask: Array,
+    config: SolverConfig = SolverConfig(),
+    prices: Array | None = None,
 ) -> LowerBound:
     """Certified lower bound of the slot objective over all valid cuts and all feasible shares.
 
@@ -106,14 +108,15 @@ def _maximum(demand: Demand, action_mask: Array, prices: Array, iterations: int)
         prices = state.prices
         priced = priced_costs(demand, prices[:1], prices[1:], iterations)
         priced = Priced(*(leaf.reshape(shape) for leaf in priced))
-        constant = priced.cost - priced.band * prices[0] - priced.server * prices[1]
+        constant = priced.cost - priced.band * prices[:1, None] - priced.server * prices[1:, None]
         new = Planes(constant, priced.band, priced.server)
-        planes = Planes(*(old.at[state.count % MEMORY].set(one) for old, one in zip(state.planes, new, strict=True)))
+        planes = Planes(
+            *(old.at[state.count % MEMORY].set(one) for old, one in zip(state.planes, new, strict=True))
+        )
         value, slope = _planes.envelope(Planes(*(leaf[None] for leaf in new)), action_mask, prices)
         better = value > state.value
-        best, best_prices = jax.tree.map(
-            lambda one, old: jnp.where(better, one, old), (priced, prices), (state.best, state.best_prices)
-        )
+        best = Priced(*(jnp.where(better[None, None], *both) for both in zip(priced, state.best, strict=True)))
+        best_prices = jnp.where(better[None], prices, state.best_prices)
         best_value = jnp.maximum(value, state.value)
 
         is_first = state.count == 0
@@ -121,9 +124,10 @@ def _maximum(demand: Demand, action_mask: Array, prices: Array, iterations: int)
         rows = jnp.where(is_first, _planes.first_rows(value, slope, prices, limit), state.rows)
         vertex = _planes.highest(planes, action_mask, rows, limit, 0.2 * TOLERANCE)
         done = state.done | (vertex.value - best_value <= TOLERANCE * jnp.abs(best_value))
+        proposed = jnp.where((is_first & guessed)[None], _answer(prices, slope), vertex.prices)
         return _Search(
             count=state.count + 1,
-            prices=jnp.where(done, best_prices, jnp.where(is_first & guessed, _answer(prices, slope), vertex.prices)),
+            prices=jnp.where(done[None], best_prices, proposed),
             limit=limit,
             planes=planes,
             rows=vertex.rows,
@@ -136,7 +140,7 @@ def _maximum(demand: Demand, action_mask: Array, prices: Array, iterations: int)
 
     guess = _guess(demand, action_mask)
     guessed = prices[0] < 0
-    start = jnp.where(guessed, guess, prices)
+    start = jnp.where(guessed[None], guess, prices)
     found = lax.while_loop(_unfinished, step, _start(shape, start, guess))
     least = jnp.min(jnp.where(action_mask, found.best.cost, jnp.inf), axis=1, keepdims=True)
     value = jnp.maximum(found.value, 0.0)
@@ -149,7 +153,7 @@ def _maximum(demand: Demand, action_mask: Array, prices: Array, iterations: int)
         cuts=jnp.argmin(jnp.where(action_mask, found.best.cost, jnp.inf), axis=1).astype(jnp.int32),
         uncertainty=jnp.where(above > 0, (above - value) / jnp.where(above > 0, above, 1.0), 0.0),
         regret=jnp.where(action_mask, found.best.cost - least, jnp.inf),
-        rent=jnp.stack([found.best.band * band_price, found.best.server * server_price]),
+        rent=jnp.stack([found.best.band * band_price[None, None], found.best.server * server_price[None, None]]),
     )
 
 
@@ -202,4 +206,6 @@ def _rows(cut_problems: SlotProblem) -> Demand:
         return wide.reshape(-1)
 
     leaves = {name: getattr(cut_problems, name) for name in cut_problems.__dataclass_fields__}
-    return _solver.to_demand(SlotProblem(**{name: flat(leaf) if leaf.ndim else leaf for name, leaf in leaves.items()}))
+    return _solver.to_demand(
+        SlotProblem(**{name: flat(leaf) if leaf.ndim else leaf for name, leaf in leaves.items()})
+    )

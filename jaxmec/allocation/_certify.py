@@ -1,6 +1,6 @@
 """Proven optima: a branch and bound over the cuts, on top of the Lagrangian dual.
 
-A node allows some cuts of every user; the dual over those bounds it. At its prices each cut has a regret, and a cut
+A node allows some cuts of every user; the dual over those bounds it. At its prices each cut has a regret, and one
 whose regret lifts the node's bound to what is already reached needs no branch. The device bounds nodes by the
 batch, from their parents' prices; the host keeps the tree, best bound first (A. H. Land and A. G. Doig,
 Econometrica 28 (1960); bounds from prices as in M. L. Fisher, Management Science 27 (1981)).
@@ -205,7 +205,9 @@ def _root(cut_problems: SlotProblem, action_mask: Array, config: SolverConfig) -
 
 
 @partial(jax.jit, static_argnames="config")
-def _bounded(cut_problems: SlotProblem, masks: Array, prices: Array, config: SolverConfig) -> tuple[LowerBound, Array]:
+def _bounded(
+    cut_problems: SlotProblem, masks: Array, prices: Array, config: SolverConfig
+) -> tuple[LowerBound, Array]:
     """Bounds [B] of masks bool[B, N, K] from prices [B, 2], and what their best cuts reach."""
 
     def one(mask: Array, prices: Array) -> tuple[LowerBound, Array]:

@@ -37,7 +37,8 @@ class Vertex(NamedTuple):
 
 def envelope(planes: Planes, action_mask: Array, prices: Array) -> tuple[Array, Array]:
     """What the planes say of the dual at prices [2, B]: value [B] and a supergradient [2, B]."""
-    height = planes.constant + planes.band * prices[0] + planes.server * prices[1]
+    band_price, server_price = prices[:, None, None, None]
+    height = planes.constant + planes.band * band_price + planes.server * server_price
     height = jnp.where(action_mask[None], height, jnp.inf)
     lowest = jnp.min(height, axis=(0, 2), keepdims=True)
     # Equal planes share: any mean of supergradients is one.
@@ -51,7 +52,7 @@ def first_rows(value: Array, slope: Array, prices: Array, limit: Array) -> Array
     """A basis [3, 4, B]: the tangent at some prices, and for each price the end of its range that it points to."""
     one, zero = jnp.ones_like(value), jnp.zeros_like(value)
     ends = [
-        jnp.where(slope[i] > 0, _row(zero, unit, limit[i]), _row(zero, -unit, zero))
+        jnp.where(slope[i : i + 1] > 0, _row(zero, unit, limit[i]), _row(zero, -unit, zero))
         for i, unit in enumerate((jnp.stack([one, zero]), jnp.stack([zero, one])))
     ]
     return jnp.stack([_tangent(value, slope, prices), *ends])
@@ -73,14 +74,14 @@ def highest(planes: Planes, action_mask: Array, rows: Array, limit: Array, toler
         beyond = (-reach[0], -reach[1], reach[0] - 1.0, reach[1] - 1.0)
         worst = jnp.full_like(value, 1e-6)
         for end, excess in zip(ends, beyond, strict=True):
-            row, violated = jnp.where(excess > worst, end, row), violated | (excess > worst)
+            row, violated = jnp.where(excess[None] > worst[None], end, row), violated | (excess > worst)
             worst = jnp.maximum(worst, excess)
         return row, violated
 
     def pivot(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         rows, count, _ = state
         row, violated = most_violated(rows)
-        return jnp.where(violated, _exchanged(rows, row), rows), count + 1, violated
+        return jnp.where(violated[None, None], _exchanged(rows, row), rows), count + 1, violated
 
     def going(state: tuple[Array, Array, Array]) -> Array:
         _, count, violated = state
@@ -102,16 +103,19 @@ def _tangent(value: Array, slope: Array, prices: Array) -> Array:
 
 def _with_limit(rows: Array, limit: Array) -> Array:
     """Rows whose upper ends of the prices' ranges are the present ones."""
-    is_end = (rows[:, :1] == 0) & (rows[:, 1:3] > 0)
-    return rows.at[:, 3].set(jnp.where(is_end[:, 0], limit[0], jnp.where(is_end[:, 1], limit[1], rows[:, 3])))
+    for i in range(2):
+        is_end = (rows[:, 0] == 0) & (rows[:, 1 + i] > 0)
+        rows = rows.at[:, 3].set(jnp.where(is_end, limit[i][None], rows[:, 3]))
+    return rows
 
 
 def _solution(rows: Array) -> tuple[Array, list[Array]]:
     """Where three rows hold with equality [3, B], and the columns of their inverse."""
     columns = [_cross(rows[1], rows[2]), _cross(rows[2], rows[0]), _cross(rows[0], rows[1])]
     determinant = jnp.sum(rows[0, :3] * columns[0], axis=0)
-    columns = [column / determinant for column in columns]
-    return rows[0, 3] * columns[0] + rows[1, 3] * columns[1] + rows[2, 3] * columns[2], columns
+    columns = [column / determinant[None] for column in columns]
+    point = rows[0, 3:] * columns[0] + rows[1, 3:] * columns[1] + rows[2, 3:] * columns[2]
+    return point, columns
 
 
 def _exchanged(rows: Array, entering: Array) -> Array:
@@ -121,12 +125,14 @@ def _exchanged(rows: Array, entering: Array) -> Array:
     ratios = []
     for column in columns:
         part = jnp.sum(entering[:3] * column, axis=0)
-        ratios.append(jnp.where(part > least, jnp.maximum(column[0], 0.0) / jnp.where(part > least, part, 1.0), jnp.inf))
+        ratios.append(
+            jnp.where(part > least, jnp.maximum(column[0], 0.0) / jnp.where(part > least, part, 1.0), jnp.inf)
+        )
     smallest = jnp.minimum(jnp.minimum(ratios[0], ratios[1]), ratios[2])
     first = ratios[0] <= smallest
     second = ~first & (ratios[1] <= smallest)
-    leaves = jnp.stack([first, second, ~first & ~second]) & jnp.isfinite(smallest)
-    return jnp.where(leaves[:, None], entering, rows)
+    leaves = jnp.stack([first, second, ~first & ~second]) & jnp.isfinite(smallest)[None]
+    return jnp.where(leaves[:, None], entering[None], rows)
 
 
 def _cross(a: Array, b: Array) -> Array:

@@ -109,7 +109,7 @@ def _alone(demand: Demand, rents: Stages) -> Stages:
 
 
 def _slowest_time(demand: Demand, rents: Stages, alone: Stages, steps: int) -> tuple[Array, Array, Array]:
-    """t of the best shares, the log band share that sends in that time, and the index of the slowest stage.
+    """Slowest time t of the best shares, the log band share that sends in that time, and the slowest stage.
 
     Newton's method inside a bracket. Its variable is the log odds of the utilisation λθ, continued past the knee:
     in it the waiting time's pull is nearly a power, however close to saturation.
@@ -153,7 +153,7 @@ def _slowest_time(demand: Demand, rents: Stages, alone: Stages, steps: int) -> t
 
 
 def _slowest(demand: Demand, x: Stages) -> tuple[Array, Array]:
-    """t at log shares, and which stage it is."""
+    """Slowest time t at log shares, and which stage it is."""
     g, _ = _solver.log_times(demand, x)
     times = [jnp.where(h, one, _NO_TIME) for one, h in zip(g, _solver.present_stages(demand), strict=True)]
     most = jnp.maximum(jnp.maximum(times[0], times[1]), times[2])

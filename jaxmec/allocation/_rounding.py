@@ -48,6 +48,7 @@ def round_bound(cut_problems: SlotProblem, bound: LowerBound, config: SolverConf
     singles = min(_SINGLES, num_users * num_cuts)
     _, chosen = lax.top_k(-bound.regret.reshape(-1), singles)
     user, cut = chosen // num_cuts, (chosen % num_cuts).astype(jnp.int32)
+    mine = jnp.arange(num_users)[None] == user[:, None]
     valid = jnp.isfinite(bound.regret.reshape(-1)[chosen])
     one, other = jnp.triu_indices(min(_PAIRED, singles), 1)
 
@@ -56,11 +57,10 @@ def round_bound(cut_problems: SlotProblem, bound: LowerBound, config: SolverConf
 
     def search(state: tuple[Rounding, Array, Array]) -> tuple[Rounding, Array, Array]:
         best, _, rounds = state
-        single = jnp.where(jnp.arange(num_users) == user[:, None], cut[:, None], best.cuts)
+        single = jnp.where(mine, cut[:, None], best.cuts[None])
         reached = jnp.where(valid, objectives(single), jnp.inf)
         _, good = lax.top_k(-reached, min(_PAIRED, singles))
-        second = jnp.arange(num_users) == user[good[other]][:, None]
-        pair = jnp.where(second, cut[good[other]][:, None], single[good[one]])
+        pair = jnp.where(mine[good[other]], cut[good[other]][:, None], single[good[one]])
         candidates = jnp.concatenate([single, pair])
         usable = jnp.concatenate([valid, valid[good[one]] & valid[good[other]]])
         reached = jnp.where(usable, jnp.concatenate([reached, objectives(pair)]), jnp.inf)
