@@ -12,11 +12,13 @@ from jax import Array, lax
 
 from jaxmec.allocation import _solver
 from jaxmec.allocation._certificate import user_bounds
+from jaxmec.allocation._implicit import tangent
 from jaxmec.allocation._problem import SlotProblem, check, into_domain
 from jaxmec.allocation._solver import Demand, Iterate, SolverConfig
 from jaxmec.batching import batch_last
 
 _RESCUE_ITERATIONS = 6
+_FLOAT64_MORE = 9  # iterations; derivatives are then right to 1e-6 wherever they exist
 _RESCUE_BATCH = 64  # problems that are rescued at once, at least
 
 
@@ -94,7 +96,7 @@ def _solution(config: SolverConfig, demand: Demand) -> _Answer:
 @_solution.defjvp
 def _solution_jvp(config: SolverConfig, primals: tuple, tangents: tuple) -> tuple:
     answer = _solution(config, *primals)
-    _, point_dot = jax.jvp(lambda demand: _solver.refine(demand, answer.point, config), primals, tangents)
+    point_dot = tangent(primals[0], answer.point, tangents[0])
     _, objective_dot = jax.jvp(lambda demand: _solver.lagrangian(demand, answer.point), primals, tangents)
     return answer, _Answer(point_dot, objective_dot, jnp.zeros_like(answer.gap))
 
@@ -107,7 +109,7 @@ def _solve(demand: Demand, config: SolverConfig) -> _Answer:
     batch = demand.rate.shape[-1]
     dtype = demand.rate.dtype
     tolerance = config.gap_tolerance(dtype)
-    first = config.iterations if dtype == jnp.float32 else config.iterations + _RESCUE_ITERATIONS
+    first = config.iterations if dtype == jnp.float32 else config.iterations + _FLOAT64_MORE
     answer = _certified(demand, _solver.iterate(demand, _solver.start(demand), first, config))
     if config.rescues == 0:
         return answer

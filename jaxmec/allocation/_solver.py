@@ -33,7 +33,7 @@ _STILL = 1e-12  # requests per second; keeps the waiting time's logarithmic slop
 class SolverConfig:
     """How the slot problem is solved; static and hashable."""
 
-    iterations: int = 10  # of every problem in float32; float64 starts with six more
+    iterations: int = 10  # of every problem in float32; float64 starts with nine more
     tolerance: float | None = None  # certified relative gap that is good enough; 1e-5 in float32, 1e-10 in float64
     rescues: int = 6  # how many times a problem whose gap is larger gets six more iterations
     centring: float = 0.1  # target of an iteration, as a share of the present complementarity
@@ -166,14 +166,9 @@ def cost(demand: Demand, device: Array, band: Array, server: Array) -> Array:
     return total(own)[0]
 
 
-def refine(demand: Demand, point: Iterate, config: SolverConfig) -> Iterate:
-    """One more Newton step, differentiable in the demand.
-
-    At a solution the derivative of one Newton step with the matrix and the starting point held fixed is the
-    implicit derivative of the solution: the step's right-hand side is the optimality system's residual.
-    """
-    step = _direction(demand, lax.stop_gradient(point), config, False)
-    return jax.tree.map(lambda value, change: lax.stop_gradient(value) + change, point, step)
+def waiting_pull(demand: Demand, theta: Array) -> Array:
+    """What a relative change of the slowest time θ costs: [N, ...]."""
+    return demand.delay_price * theta * waiting_slope(jnp.minimum(demand.rate * theta, demand.knee))
 
 
 def lagrangian(demand: Demand, point: Iterate) -> Array:
@@ -346,7 +341,7 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
     pull: tuple = (demand.delay_price * times[0], demand.uplink_price * times[1], demand.delay_price * times[2])
     # In proportion to the work, not to θ: θ itself is nearly free for a user with hardly any requests.
     floor = 4.0 * eps * sum(pull)
-    target = lax.stop_gradient(_larger(pairs * (config.centring / jnp.maximum(number, 1.0)), floor))
+    target = _larger(pairs * (config.centring / jnp.maximum(number, 1.0)), floor)
 
     # Rows of the shares: a_i dx_i + w_i h_i dt (+ y_i d price) = c_i + h_i e_i, divided by a_i. What many
     # others need ends in a division: XLA computes that once and copies what is cheaper into every reader.
@@ -369,9 +364,9 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
         pull[2] - 2.0 * energy[1] - server_rent,
     )
     # The matrix does not take part in differentiation; see `refine`.
-    curvature, w = lax.stop_gradient((curvature, w))
+    curvature, w = (curvature, w)
     a = tuple(
-        lax.stop_gradient(jnp.where(here, ki + wi * hi**2, 1.0))
+        (jnp.where(here, ki + wi * hi**2, 1.0))
         for ki, wi, hi, here in zip(curvature, w, slopes, present, strict=True)
     )
     inverse_a = tuple(1.0 / ai for ai in a)
@@ -384,7 +379,7 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
     above = _larger(load - point.r, eps * load)
     below = _larger(demand.knee - point.r, eps)
     part = below / (above + below)
-    pair_error = above * part - lax.stop_gradient(config.centring * above * part)
+    pair_error = above * part - (config.centring * above * part)
     room = 1.0 / (1.0 - point.r)
     # The slope of the waiting time without the difference that vanishes at small loads.
     wait = 0.5 * demand.delay_price * theta * point.r * (2.0 - point.r) * room**2
@@ -396,8 +391,8 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
     for fi, wi, ei, hi, ci in zip(freedom, w, e, slopes, free, strict=True):
         a_t += wi * fi
         c_t += ei * fi - wi * hi * ci
-    inverse_t = lax.stop_gradient(1.0 / _larger(a_t, tiny))
-    own_t = c_t / lax.stop_gradient(_larger(a_t, tiny))
+    inverse_t = 1.0 / _larger(a_t, tiny)
+    own_t = c_t / (_larger(a_t, tiny))
 
     idle = stages == 0  # a user without any stage would sink for ever
     if fixed_prices:
@@ -406,20 +401,20 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
         dt = own_t
     else:
         # The two prices.
-        band_row, server_row = ((lax.stop_gradient(y[i]), lax.stop_gradient(y[i] * inverse_a[i])) for i in (1, 2))
-        band_t, server_t = (lax.stop_gradient(w[i] * slopes[i] * y[i] * inverse_a[i]) for i in (1, 2))
+        band_row, server_row = (((y[i]), (y[i] * inverse_a[i])) for i in (1, 2))
+        band_t, server_t = ((w[i] * slopes[i] * y[i] * inverse_a[i]) for i in (1, 2))
         m22 = total(band_row[0] * band_row[1] + band_t**2 * inverse_t)
         m23 = total(band_t * server_t * inverse_t)
         m33 = total(server_row[0] * server_row[1] + server_t**2 * inverse_t)
         d2 = total(band_row[0] * own[1] - band_t * own_t + y[1]) - 1.0
         d3 = total(server_row[0] * own[2] - server_t * own_t + y[2]) - 1.0
-        floor = eps * (total(lax.stop_gradient(pull[2])) + tiny / eps)
+        floor = eps * (total((pull[2])) + tiny / eps)
         server_target = _larger(config.centring * point.server_price * point.server_slack, floor)
         m33 += point.server_slack / point.server_price
         d3 += server_target / point.server_price
         anyone = jnp.any(present[1], axis=0, keepdims=True)
         d2, m22 = jnp.where(anyone, d2, 0.0), jnp.where(anyone, m22, 1.0)
-        server_step = (m22 * d3 - m23 * d2) / lax.stop_gradient(_larger(m22 * m33 - m23**2, tiny))
+        server_step = (m22 * d3 - m23 * d2) / (_larger(m22 * m33 - m23**2, tiny))
         band_step = (d2 - m23 * server_step) / m22
         server_slack_step = server_target / point.server_price - point.server_slack * (
             1.0 + server_step / point.server_price
