@@ -52,8 +52,7 @@ def cut_costs(
         wide = leaf if leaf.ndim == 2 else jnp.broadcast_to(leaf[:, None], shape)
         return wide.reshape(-1)
 
-    leaves = {name: getattr(cut_problems, name) for name in cut_problems.__dataclass_fields__}
-    problem = SlotProblem(**{name: flat(leaf) if leaf.ndim else leaf for name, leaf in leaves.items()})
+    problem = jax.tree.map(lambda leaf: flat(leaf) if leaf.ndim else leaf, cut_problems)
     demand = _solver.to_demand(problem)
     tiny = jnp.finfo(demand.rate.dtype).tiny
     band_price, server_price = (jnp.maximum(price, tiny)[None] for price in (bandwidth_price, server_price))

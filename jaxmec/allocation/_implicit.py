@@ -32,7 +32,7 @@ class _Conditions(struct.PyTreeNode):
 
 
 class _Stage(struct.PyTreeNode):
-    """How a stage answers: x' = soft (ρ - y price') - lever (t' - γ), z' = -stiff (t' - γ) - lever (ρ - y price')."""
+    """A stage's answer, x' = soft (ρ - y price') - lever (t' - γ), z' = -stiff (t' - γ) - lever (ρ - y price')."""
 
     soft: Array
     lever: Array

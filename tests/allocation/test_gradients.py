@@ -1,4 +1,4 @@
-"""Derivatives of the layer: central differences of every order, unrolled iterations, both modes, jax's transforms."""
+"""Derivatives of the layer: central differences of every order, unrolled iterations, modes, transforms."""
 
 import jax
 import jax.numpy as jnp
