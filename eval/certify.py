@@ -16,10 +16,16 @@ import tyro
 from rich.table import Table
 
 import jaxmec
-from jaxmec.agents import load_config, load_policy
+from jaxmec.agents import load_policy
+from jaxmec.agents.run import scenario_of
 from jaxmec.allocation import Certificate, certify
-from jaxmec.evaluation import EvaluationConfig, evaluate_policies, terminal, write_csv
+from jaxmec.compilation import keep_compiled
+from jaxmec.evaluation import EvaluationConfig, evaluate_policies
 from jaxmec.policies import make_policy
+from jaxmec.reporting.console import fail, say, terminal
+from jaxmec.reporting.files import write_csv
+from jaxmec.reporting.tables import table
+from jaxmec.scenario import DEFAULT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +35,10 @@ class Flags:
     run: Path | None = None
     """Folder of a training run: its policy joins as "learned", and its scenario is the default."""
     scenario: str | None = None
-    """Name or YAML file; coinfer10 without a run."""
+    """Name or YAML file; district10 without a run."""
     policies: tuple[str, ...] = ("closed_form", "best_response", "price")
     """Rules and searches to compare; the states are the reference's."""
-    reference: str = EvaluationConfig.reference
+    reference: str = "best_response"
     """The policy whose trajectories give the states."""
     num_envs: int = 8
     """Episodes, each with its own population."""
@@ -52,8 +58,10 @@ class Flags:
 
 def main(flags: Flags) -> int:
     """Run the command; returns the exit status."""
+    keep_compiled()
+    messages = terminal()
     try:
-        scenario = flags.scenario or (load_config(flags.run).scenario if flags.run else "coinfer10")
+        scenario: str | Path = flags.scenario or (scenario_of(flags.run) if flags.run else DEFAULT)
         env, params = jaxmec.make(scenario)
         policies = {name: make_policy(name, env) for name in flags.policies}
         if flags.run:
@@ -65,7 +73,7 @@ def main(flags: Flags) -> int:
             state_every=flags.state_every,
             reference=flags.reference,
         )
-        report = evaluate_policies(env, params, policies, config)
+        report = evaluate_policies(env, params, policies, config, tell=lambda what: say(messages, what))
         problems, masks = jax.jit(
             jax.vmap(lambda state: (env.cut_problems(state, params), env.action_mask(state, params)))
         )(report.states)
@@ -80,15 +88,14 @@ def main(flags: Flags) -> int:
             for i in range(len(masks))
         ]
     except (ValueError, OSError) as error:
-        terminal().print(f"[red]error:[/red] {error}", soft_wrap=True)
-        return 2
+        return fail(messages, error)
     out = flags.out or Path("runs") / f"certify-{Path(scenario).stem}.csv"
     out.parent.mkdir(parents=True, exist_ok=True)
     write_csv(out, rows(certificates, report.objectives))
     console = terminal(stderr=False)
-    console.print(table(certificates, report.objectives, scenario))
-    console.print(summary(certificates, report.bound))
-    console.print(f"written to {out}")
+    console.print(show(certificates, report.objectives, str(scenario)))
+    say(console, summary(certificates, report.bound))
+    say(console, f"written to {out}")
     return 0
 
 
@@ -108,17 +115,16 @@ def rows(certificates: list[Certificate], objectives: dict[str, np.ndarray]) -> 
     ]
 
 
-def table(certificates: list[Certificate], objectives: dict[str, np.ndarray], scenario: str) -> Table:
+def show(certificates: list[Certificate], objectives: dict[str, np.ndarray], scenario: str) -> Table:
     """How far every policy's cuts are above the best cuts, over the states."""
     best = np.array([certificate.objective for certificate in certificates])
-    shown = Table(title=f"{scenario}: objective above the proven optimum, {len(best)} states")
-    for header in ("policy", "mean", "p50", "p90", "p99", "max", "optimal"):
-        shown.add_column(header, justify="left" if header == "policy" else "right")
+    body = []
     for name, values in objectives.items():
         above = values / best - 1.0
         figures = (above.mean(), *np.percentile(above, (50, 90, 99, 100)))
-        shown.add_row(name, *(f"{figure:.3%}" for figure in figures), f"{(above <= 2e-5).mean():.0%}")
-    return shown
+        body.append([name, *(f"{figure:.3%}" for figure in figures), f"{(above <= 2e-5).mean():.0%}"])
+    title = f"{scenario}: objective above the proven optimum, {len(best)} states"
+    return table(title, ["policy", "mean", "p50", "p90", "p99", "max", "optimal"], body)
 
 
 def summary(certificates: list[Certificate], bound: np.ndarray) -> str:

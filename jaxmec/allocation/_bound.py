@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import Array, lax
@@ -88,7 +89,7 @@ def lower_bound(
 class _Search(NamedTuple):
     """The state of the search; B problems at once."""
 
-    count: Array  # int32[] pairs of prices so far
+    rounds: Array  # int32[] pairs of prices so far
     prices: Array  # [2, B] the next
     limit: Array  # [2, B] of the prices after it
     planes: Planes
@@ -111,7 +112,7 @@ def _maximum(demand: Demand, action_mask: Array, prices: Array, iterations: int)
         constant = priced.cost - priced.band * prices[:1, None] - priced.server * prices[1:, None]
         new = Planes(constant, priced.band, priced.server)
         planes = Planes(
-            *(old.at[state.count % MEMORY].set(one) for old, one in zip(state.planes, new, strict=True))
+            *(old.at[state.rounds % MEMORY].set(one) for old, one in zip(state.planes, new, strict=True))
         )
         value, slope = _planes.envelope(Planes(*(leaf[None] for leaf in new)), action_mask, prices)
         better = value > state.value
@@ -119,14 +120,14 @@ def _maximum(demand: Demand, action_mask: Array, prices: Array, iterations: int)
         best_prices = jnp.where(better[None], prices, state.best_prices)
         best_value = jnp.maximum(value, state.value)
 
-        is_first = state.count == 0
+        is_first = state.rounds == 0
         limit = jnp.maximum(state.limit, _GROWTH * prices)
         rows = jnp.where(is_first, _planes.first_rows(value, slope, prices, limit), state.rows)
         vertex = _planes.highest(planes, action_mask, rows, limit, 0.2 * TOLERANCE)
         done = state.done | (vertex.value - best_value <= TOLERANCE * jnp.abs(best_value))
         proposed = jnp.where((is_first & guessed)[None], _answer(prices, slope), vertex.prices)
         return _Search(
-            count=state.count + 1,
+            rounds=state.rounds + 1,
             prices=jnp.where(done[None], best_prices, proposed),
             limit=limit,
             planes=planes,
@@ -158,7 +159,7 @@ def _maximum(demand: Demand, action_mask: Array, prices: Array, iterations: int)
 
 
 def _unfinished(state: _Search) -> Array:
-    return (state.count < MAX_PRICES) & ~jnp.all(state.done)
+    return (state.rounds < MAX_PRICES) & ~jnp.all(state.done)
 
 
 def _start(shape: tuple[int, ...], prices: Array, guess: Array) -> _Search:
@@ -167,7 +168,7 @@ def _start(shape: tuple[int, ...], prices: Array, guess: Array) -> _Search:
     nothing = jnp.zeros(shape, dtype)
     unseen = jnp.zeros((MEMORY, *shape), dtype)
     return _Search(
-        count=jnp.zeros((), jnp.int32),
+        rounds=jnp.zeros((), jnp.int32),
         prices=prices,
         limit=_GROWTH * guess,
         planes=Planes(jnp.full_like(unseen, jnp.inf), unseen, unseen),
@@ -183,7 +184,7 @@ def _start(shape: tuple[int, ...], prices: Array, guess: Array) -> _Search:
 def _guess(demand: Demand, action_mask: Array) -> Array:
     """Prices [2, B] at which square-root shares of every user's mean cut would fill the budgets."""
     shape = action_mask.shape
-    alone_s = demand.uplink_s / jnp.log1p(shape[0] * demand.snr)
+    alone_s = demand.uplink_s / _solver.spectrum(demand, shape[0] * demand.snr)[0]
     prices = []
     for price, work in ((demand.uplink_price, alone_s), (demand.delay_price, demand.server_s)):
         root = jnp.sqrt(price * work).reshape(shape)
@@ -205,7 +206,4 @@ def _rows(cut_problems: SlotProblem) -> Demand:
         wide = leaf if leaf.ndim == 2 else jnp.broadcast_to(leaf[:, None], shape)
         return wide.reshape(-1)
 
-    leaves = {name: getattr(cut_problems, name) for name in cut_problems.__dataclass_fields__}
-    return _solver.to_demand(
-        SlotProblem(**{name: flat(leaf) if leaf.ndim else leaf for name, leaf in leaves.items()})
-    )
+    return _solver.to_demand(jax.tree.map(lambda leaf: flat(leaf) if leaf.ndim else leaf, cut_problems))

@@ -18,7 +18,6 @@ from jax import Array, lax
 from jaxmec.allocation import _solver
 from jaxmec.allocation._certificate import user_bounds
 from jaxmec.allocation._solver import Demand, Iterate
-from jaxmec.delay import waiting_slope
 
 _LEAST_LOG_SHARE = -30.0
 _NO_TIME = -60.0  # logarithm of a stage that is skipped
@@ -60,18 +59,16 @@ def _best_point(demand: Demand, band_price: Array, server_price: Array, steps: i
     alone = _alone(demand, rents)
     t, band_x, slowest = _slowest_time(demand, rents, alone, steps)
 
-    x = tuple(
-        jnp.minimum(jnp.maximum(one, other), 0.0)
-        for one, other in zip(alone, _in_time(demand, t, band_x), strict=True)
-    )
+    in_time = _in_time(demand, t, band_x)
+    x = (_slower(alone[0], in_time[0]), _slower(alone[1], in_time[1]), _slower(alone[2], in_time[2]))
     wanted, _ = _waiting_pull(demand, t)
     savings, _ = _savings(demand, rents, x, t)
-    z = tuple(jnp.where(h & (one > 0), one, 0.0) for one, h in zip(savings, here, strict=True))
+    asked = [jnp.where(h & (one > 0), one, 0.0) for one, h in zip(savings, here, strict=True)]
     # What the others do not take is the slowest stage's: it has all there is, or θ is not exact.
-    rest = jnp.maximum(wanted - (z[0] + z[1] + z[2]), 0.0)
-    z = tuple(one + jnp.where(slowest == i, rest, 0.0) for i, one in enumerate(z))
-    scale = wanted / jnp.maximum(z[0] + z[1] + z[2], tiny)
-    z = tuple(one * scale for one in z)
+    rest = jnp.maximum(wanted - sum(asked), 0.0)
+    asked = [one + jnp.where(slowest == i, rest, 0.0) for i, one in enumerate(asked)]
+    scale = wanted / jnp.maximum(sum(asked), tiny)
+    z = (asked[0] * scale, asked[1] * scale, asked[2] * scale)
     return Iterate(
         x=_settled(demand, rents, x, z),
         t=t,
@@ -103,7 +100,7 @@ def _alone(demand: Demand, rents: Stages) -> Stages:
         return x - (both - gain) / (2.0 + jnp.exp(cubic - both))
 
     server = lax.fori_loop(0, _STAGE_STEPS, step, jnp.minimum((gain - energy) / 3.0, (gain - rent) / 2.0))
-    unloaded = log(demand.uplink_price * demand.uplink_s / jnp.log1p(demand.snr))
+    unloaded = log(demand.uplink_price * demand.uplink_s / _solver.spectrum(demand, demand.snr)[0])
     band = _settled_band(demand, rents[1], _as_share(0.5 * (unloaded - log(rents[1]))), jnp.zeros_like(gain))
     return _as_share(device), band, _as_share(server)
 
@@ -191,18 +188,16 @@ def _band_in_time(demand: Demand, t: Array, x: Array) -> Array:
 def _uplink(demand: Demand, x: Array) -> tuple[Array, Array, Array]:
     """Log uplink time at a log share; h = -d of it / dx; and dh / d(-x)."""
     g, h = _solver.log_times(demand, (x, x, x))
-    ratio = demand.snr * jnp.exp(-x)
-    return g[1], h, (1.0 - h) * (ratio / (1.0 + ratio) - h)
+    return g[1], h, _solver.spectrum(demand, demand.snr * jnp.exp(-x))[2]
 
 
 def _waiting_pull(demand: Demand, t: Array) -> tuple[Array, Array]:
-    """Derivative by t of the waiting time's price, and the derivative of that."""
+    """Derivative by t of what waiting and backlog cost, above zero, and the derivative of that."""
     theta = jnp.exp(t)
     load = demand.rate * theta
     r = jnp.minimum(load, demand.knee)
-    price = demand.delay_price * theta
-    pull = price * waiting_slope(r)
-    return pull, pull + jnp.where(load < demand.knee, price * load / (1.0 - r) ** 3, 0.0)
+    pull = jnp.maximum(_solver.waiting_pull(demand, theta), float(jnp.finfo(t.dtype).tiny))
+    return pull, pull + jnp.where(load < demand.knee, demand.waiting_price * theta * load / (1.0 - r) ** 3, 0.0)
 
 
 def _savings(demand: Demand, rents: Stages, x: Stages, t: Array) -> tuple[Stages, Stages]:
@@ -245,6 +240,11 @@ def _settled_band(demand: Demand, rent: Array, x: Array, z: Array) -> Array:
         return _as_share(x + error / (time / (time + z) * h + h_slope / h + 1.0))
 
     return lax.fori_loop(0, _STAGE_STEPS, step, x)
+
+
+def _slower(alone: Array, in_time: Array) -> Array:
+    """The larger log share of the two, at most zero."""
+    return jnp.minimum(jnp.maximum(alone, in_time), 0.0)
 
 
 def _as_share(x: Array) -> Array:
