@@ -18,7 +18,7 @@ from jaxmec.allocation._solver import Demand, Iterate, SolverConfig
 from jaxmec.batching import batch_last
 
 _RESCUE_ITERATIONS = 6
-_FLOAT64_MORE = 9  # iterations; derivatives are then right to 1e-6 wherever they exist
+_FLOAT64_MORE = 11  # iterations; derivatives are then right to 1e-6 wherever they exist
 _RESCUE_BATCH = 64  # problems that are rescued at once, at least
 
 

@@ -41,7 +41,7 @@ _NO_LOG_TIME = -20.0  # of a stage that a user skips
 class SolverConfig:
     """How the slot problem is solved; static and hashable."""
 
-    iterations: int = 10  # of every problem in float32; float64 starts with nine more
+    iterations: int = 10  # of every problem in float32; float64 starts with eleven more
     tolerance: float | None = None  # certified relative gap that is good enough; 1e-5 in float32, 1e-10 in float64
     rescues: int = 6  # how many times a problem whose gap is larger gets six more iterations
     centring: float = 0.1  # target of an iteration, as a share of the present complementarity

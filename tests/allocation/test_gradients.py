@@ -34,6 +34,8 @@ def problems(count, seed=0):
         "delay_price": log_uniform(5.0, 20.0),
         "energy_price": log_uniform(0.01, 30.0),
         "server_energy_price": log_uniform(0.007, 1.0, count),
+        "waiting_scale": log_uniform(0.2, 5.0),
+        "backlog_price": log_uniform(0.1, 10.0),
     }
     leaves |= {name: np.full(count, value) for name, value in SHARED.items()}
     return SlotProblem(**{name: jnp.asarray(leaf, jnp.float64) for name, leaf in leaves.items()})
@@ -194,15 +196,21 @@ def test_every_order_of_modes_gives_the_same_second_derivatives(second_derivativ
 
     with jax.enable_x64(True):
         direction = jnp.asarray(np.random.default_rng(0).normal(size=zero.size))
-        hessian = jax.jit(jax.hessian(objective))(zero)
-        forward_of_grad = jax.jit(jax.jacfwd(jax.grad(objective)))(zero)
-        grad_of_jvp = jax.jit(jax.grad(lambda x: jax.jvp(objective, (x,), (direction,))[1]))(zero)
-        grad_of_grad = jax.jit(jax.grad(lambda x: jnp.vdot(jax.grad(objective)(x), direction)))(zero)
-    for found in (hessian, forward_of_grad):
-        np.testing.assert_allclose(found, fine[0, -1], atol=1e-7 * scale)
+
+        @jax.jit
+        def every_order(x):
+            grad = jax.grad(objective)
+            return (
+                jax.jacfwd(grad)(x),
+                jax.grad(lambda x: jax.jvp(objective, (x,), (direction,))[1])(x),
+                jax.grad(lambda x: jnp.vdot(grad(x), direction))(x),
+            )
+
+        hessian, *products = (np.asarray(value) for value in every_order(zero))
+    np.testing.assert_allclose(hessian, fine[0, -1], atol=1e-7 * scale)
     np.testing.assert_allclose(hessian, hessian.T, atol=1e-10 * scale)
-    for found in (grad_of_jvp, grad_of_grad):
-        np.testing.assert_allclose(found, fine[0, -1] @ direction, atol=1e-6 * scale)
+    for product in products:
+        np.testing.assert_allclose(product, fine[0, -1] @ np.asarray(direction), atol=1e-6 * scale)
 
 
 def test_third_derivatives_are_differences_of_second_derivatives():
