@@ -156,7 +156,8 @@ def test_evolution_finds_the_better_of_two_options():
     algorithm = Evolution(
         reward="environment", num_envs=256, population=16, width=8, total_steps=256 * 4 * 60, learning_rate=0.05
     )
-    result = jax.jit(make_train(env, algorithm))(jax.random.key(0), None)
+    with jax.numpy_rank_promotion("allow"):  # evosax relies on it
+        result = jax.jit(make_train(env, algorithm))(jax.random.key(0), None)
     policy = algorithm.policy(env, result.learner)
     states = jax.random.uniform(jax.random.key(1), (400, 2))
     chosen = jax.vmap(policy, (None, 0, None))(None, states, None)[:, 0]
