@@ -13,7 +13,8 @@ from pathlib import Path
 import tyro
 
 import jaxmec
-from jaxmec.agents import load_config, load_policy
+from jaxmec.agents import load_policy
+from jaxmec.agents.run import scenario_of
 from jaxmec.compilation import keep_compiled
 from jaxmec.evaluation import EvaluationConfig, evaluate_policies
 from jaxmec.policies import BASELINES, make_policy
@@ -52,7 +53,7 @@ def main(flags: Flags) -> int:
     messages = terminal()
     keep_compiled()
     try:
-        scenario = flags.scenario or (load_config(flags.run).scenario if flags.run else DEFAULT)
+        scenario = flags.scenario or (scenario_of(flags.run) if flags.run else DEFAULT)
         env, params = jaxmec.make(scenario)
         policies = {name: make_policy(name, env) for name in flags.policies}
         if flags.run:

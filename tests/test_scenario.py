@@ -24,7 +24,7 @@ def test_tables_are_those_of_profiles_and_devices():
     env, params = jaxmec.make("coinfer10", wire={"prune": False})
     network = profiles.load("vgg16")
     m, d = env.network_names.index("vgg16"), env.device_names.index("jetson_nano")
-    stages = network.stages(devices.load("jetson_nano"), devices.load("epyc_7742"), wire_bits=8)
+    stages = devices.stage_seconds(network, devices.load("jetson_nano"), devices.load("epyc_7742"), wire_bits=8)
     used = len(network)
     np.testing.assert_allclose(params.device_work_s[m, d, :used], stages.device_work_s, rtol=1e-6)
     np.testing.assert_allclose(params.uplink_bits[m, :used], stages.uplink_bits, rtol=1e-6)
@@ -39,7 +39,7 @@ def test_a_decoder_is_cut_between_its_layers_and_its_phases_are_told_apart():
     assert params.valid_cut.all()
     assert env.num_cuts == 26
     np.testing.assert_array_equal(params.uplink_bits[:, 0], [16, 128 * 16])  # raw text
-    np.testing.assert_array_equal(params.uplink_bits[:, 12], [768 * 8, 128 * 768 * 8])
+    np.testing.assert_array_equal(params.uplink_bits[:, 12], [768 * 8 + 32, 128 * 768 * 8 + 32])  # and a scale
     np.testing.assert_array_equal(params.network_probability.argmax(axis=1), [0] * 5 + [1] * 5)
 
 
@@ -97,7 +97,7 @@ def test_a_measured_profile_of_ones_own_serves_as_a_network(tmp_path):
     assert env.network_names == ("own",)
     np.testing.assert_array_equal(params.device_work_s[0, 0], seconds)
     np.testing.assert_array_equal(params.server_work_s[0], seconds[::-1] / 8)
-    np.testing.assert_array_equal(params.uplink_bits[0], [8 * 12, 8 * 12, 0])
+    np.testing.assert_array_equal(params.uplink_bits[0], [8 * 12 + 32, 8 * 12 + 32, 0])  # and a scale
 
 
 def test_a_trace_drives_the_arrivals(tmp_path):
