@@ -89,6 +89,29 @@ class Twice:
         return {"reward": reward}
 
 
+@dataclasses.dataclass(frozen=True)
+class Bandit(Twice):
+    """The option whose feature is the larger pays it."""
+
+    def reset_staggered(self, key, params):
+        state = jax.random.uniform(key, (2,))
+        return self.observe(state, params), state
+
+    def observe(self, state, params):
+        return state[None]
+
+    def unpack(self, observation):
+        return Views(observation, observation[..., None], jnp.ones(observation.shape, bool))
+
+    def observation_space(self, params):
+        return spaces.Box(0.0, 1.0, (1, 2))
+
+    def step(self, key, state, action, params):
+        observation, after = self.reset_staggered(key, params)
+        info = {"final_observation": observation}
+        return observation, after, state[action[0]], jnp.asarray(False), jnp.asarray(False), info
+
+
 def test_values_with_a_discount_look_past_the_end_of_an_episode():
     env = Twice()
     algorithm = PPO(
@@ -120,7 +143,8 @@ def test_a_first_step_clips_nothing_and_later_epochs_do():
             reward="environment", num_epochs=num_epochs, num_envs=16, num_steps=4, num_minibatches=1, width=8,
             total_steps=16 * 4, learning_rate=0.1, clip=1e-3,
         )  # fmt: skip
-        clipped[num_epochs] = make_train(Twice(), algorithm)(jax.random.key(0), None).metrics["clipped"][0]
+        train = jax.jit(make_train(Bandit(), algorithm))
+        clipped[num_epochs] = float(train(jax.random.key(0), None).metrics["clipped"][0])
     assert clipped[1] == 0  # the probabilities are still those of the draw
     assert clipped[8] > 0.3
 
@@ -128,33 +152,12 @@ def test_a_first_step_clips_nothing_and_later_epochs_do():
 def test_evolution_finds_the_better_of_two_options():
     pytest.importorskip("evosax")
 
-    @dataclasses.dataclass(frozen=True)
-    class Bandit(Twice):
-        """The option whose feature is the larger pays it."""
-
-        def reset_staggered(self, key, params):
-            state = jax.random.uniform(key, (2,))
-            return self.observe(state, params), state
-
-        def observe(self, state, params):
-            return state[None]
-
-        def unpack(self, observation):
-            return Views(observation, observation[..., None], jnp.ones(observation.shape, bool))
-
-        def observation_space(self, params):
-            return spaces.Box(0.0, 1.0, (1, 2))
-
-        def step(self, key, state, action, params):
-            observation, after = self.reset_staggered(key, params)
-            info = {"final_observation": observation}
-            return observation, after, state[action[0]], jnp.asarray(False), jnp.asarray(False), info
-
     env = Bandit()
     algorithm = Evolution(
         reward="environment", num_envs=256, population=16, width=8, total_steps=256 * 4 * 60, learning_rate=0.05
     )
-    result = jax.jit(make_train(env, algorithm))(jax.random.key(0), None)
+    with jax.numpy_rank_promotion("allow"):  # evosax relies on it
+        result = jax.jit(make_train(env, algorithm))(jax.random.key(0), None)
     policy = algorithm.policy(env, result.learner)
     states = jax.random.uniform(jax.random.key(1), (400, 2))
     chosen = jax.vmap(policy, (None, 0, None))(None, states, None)[:, 0]
