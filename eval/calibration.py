@@ -110,8 +110,8 @@ def verdict(found: list[Finding]) -> str:
     if search < 0.005:
         return f"The closed form decides it: its slot objective is within {search:.1%} of the search's."
     return (
-        f"Only search and learning decide it: a table is {static:.0%} slower, the first slot's cuts {once:.0%}, and the "
-        f"closed form leaves {search:.1%} of the slot objective."
+        f"Only search and learning decide it: a table is {static:.0%} slower, the first slot's cuts {once:.0%}, and "
+        f"the closed form leaves {search:.1%} of the slot objective."
     )
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 import jaxmec
 from jaxmec.agents import RunConfig, load_config, load_policy
+from jaxmec.agents.run import scenario_of
 from jaxmec.compilation import keep_compiled
 from jaxmec.environment import Policy
 from jaxmec.evaluation import EvaluationConfig, evaluate_policies
@@ -62,9 +63,9 @@ def main(flags: Flags) -> int:
     messages = terminal()
     keep_compiled()
     try:
-        run = load_config(flags.run) if flags.run else RunConfig(scenario=DEFAULT)
-        scenario = flags.scenario or run.scenario
-        env, params = jaxmec.make(scenario, fidelity=run.fidelity)
+        scenario = flags.scenario or (scenario_of(flags.run) if flags.run else DEFAULT)
+        fidelity = load_config(flags.run).fidelity if flags.run else RunConfig.fidelity
+        env, params = jaxmec.make(scenario, fidelity=fidelity)
         policies = {name: make_policy(name, env) for name in flags.policies}
         if flags.run:
             for number in flags.candidates:
@@ -101,7 +102,7 @@ def main(flags: Flags) -> int:
 
 
 def _simulate(
-    scenario: str, policies: dict[str, Policy], replications: int, seed: int, messages: Console
+    scenario: str | Path, policies: dict[str, Policy], replications: int, seed: int, messages: Console
 ) -> dict[str, RequestReport]:
     env, params = jaxmec.make(scenario, fidelity="requests")
     config = StudyConfig(replications=replications)

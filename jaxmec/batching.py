@@ -86,6 +86,10 @@ def _only_where(function: Callable[..., Any], batch_axes: Any) -> Callable[..., 
             return lax.cond(needed, function, lambda *_: otherwise, *args)
         size = min(total, max(_FEWEST, total // 16))
         in_axes = jax.tree.map(lambda _, axes: 0 if any(axes) else None, args, batch_axes)
+        if not jax.tree.leaves(in_axes):  # all problems have the same result, or keep what they have
+            return lax.cond(
+                jnp.any(needed), lambda: _chosen(needed, function(*args), otherwise), lambda: otherwise
+            )
 
         def compute(state: tuple[Array, Any]) -> tuple[Array, Any]:
             needed, result = state
@@ -114,6 +118,16 @@ def _only_where(function: Callable[..., Any], batch_axes: Any) -> Callable[..., 
         return result, jax.tree.map(lambda _: True, result)
 
     return run
+
+
+def _chosen(needed: Array, new: Any, otherwise: Any) -> Any:
+    """New [own] for the whole batch where it is needed [...], and otherwise [..., own] elsewhere."""
+
+    def choose(new: Array, old: Array) -> Array:
+        wide = needed.reshape(*needed.shape, *[1] * (old.ndim - needed.ndim))
+        return jnp.where(wide, jnp.broadcast_to(new, old.shape), old)
+
+    return jax.tree.map(choose, new, otherwise)
 
 
 def _differentiable(run: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:

@@ -123,7 +123,7 @@ def build(
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ConfigError(
                 f"{source}: {_join(field, name)}: unknown field (value {data[name]!r}); "
-                f"allowed are {', '.join(fields)}{hint}"
+                f"allowed are {', '.join(fields) or 'none'}{hint}"
             )
     values = dict(given or {})
     for name, spec in fields.items():

@@ -69,7 +69,7 @@ class Observation:
         """F, the width of an observation's row, without features that a fidelity adds."""
         return observation_size(num_cuts)
 
-    def observe(self, cut_problems: SlotProblem, action_mask: Array, added: tuple[Array, ...]) -> Array:
+    def observe(self, cut_problems: SlotProblem, action_mask: Array, added: tuple[Array, ...] = ()) -> Array:
         """As `observe`, but for the features that are held."""
         observation = observe(cut_problems, action_mask, added)
         for name, value in self.held:

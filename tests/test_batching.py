@@ -1,5 +1,7 @@
 """Batching rules: the same values and derivatives as the default rule gives."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,3 +63,32 @@ def test_only_where_has_the_derivative_of_the_branch_that_is_taken():
         return jnp.sum(jax.vmap(lambda n, v: only_where(n, jnp.square, 5.0 * v, v))(needed, value))
 
     np.testing.assert_allclose(jax.grad(total)(value), [4.0, 5.0])  # of v² and of 5 v
+
+
+@pytest.mark.parametrize("in_axes", list(itertools.product((0, None), repeat=4)))
+def test_only_where_takes_every_combination_of_batched_arguments(in_axes):
+    numbers = jnp.arange(6.0)
+    whole = (
+        numbers % 2 == 0,
+        10.0 * jnp.stack([numbers, -numbers], 1),
+        jnp.stack([numbers, 2 * numbers], 1),
+        numbers,
+    )
+    args = [value if axis == 0 else value[2] for value, axis in zip(whole, in_axes, strict=True)]
+
+    def one(needed, otherwise, value, factor):
+        return only_where(needed, lambda v, f: jnp.sin(v) * f, otherwise, value, factor)
+
+    def expected(needed, otherwise, value, factor):
+        return jnp.where(needed, jnp.sin(value) * factor, otherwise)
+
+    def batched(function):
+        return function if in_axes == (None,) * 4 else jax.vmap(function, in_axes)
+
+    def total(function):
+        return lambda *floats: jnp.sum(jnp.cos(batched(function)(args[0], *floats)))
+
+    np.testing.assert_allclose(jax.jit(batched(one))(*args), batched(expected)(*args), rtol=1e-6)
+    found, wanted = (jax.grad(total(f), argnums=(0, 1, 2))(*args[1:]) for f in (one, expected))
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

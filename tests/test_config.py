@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from jaxmec.config import ConfigError, build, merge, number, read_yaml
+from jaxmec.config import ConfigError, build, kind, merge, number, read_yaml
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +66,55 @@ def test_plain_data_becomes_typed_values():
 def test_errors_name_source_field_value_and_what_is_allowed(data, message):
     with pytest.raises(ConfigError, match=message):
         build(Whole, data, "here")
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    radius: float = number(1.0, above=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Square:
+    side: float = number(above=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    shape: Round | Square = kind({"round": Round, "square": Square}, "round")
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    shape: Square | Round = kind({"round": Round, "square": Square}, "square")
+
+
+def test_a_kind_is_named_by_its_process_and_has_the_fields_of_its_dataclass():
+    assert build(Drawing, {}, "here") == Drawing(Round(1.0))
+    assert build(Drawing, {"shape": {"radius": 2}}, "here") == Drawing(Round(2.0))
+    assert build(Drawing, {"shape": {"process": "square", "side": 3}}, "here") == Drawing(Square(3.0))
+    assert build(Drawing, {"shape": Square(4.0)}, "here") == Drawing(Square(4.0))
+
+
+@pytest.mark.parametrize(
+    ("cls", "data", "message"),
+    [
+        (
+            Drawing,
+            {"shape": {"process": "oval"}},
+            "here: shape.process: got 'oval'; allowed is one of 'round', 'sq",
+        ),
+        (Drawing, {"shape": {"process": ["round"]}}, r"shape.process: got \['round'\]; allowed is one of"),
+        (Drawing, {"shape": {"process": "square", "radius": 1}}, "shape.radius: unknown field .*allowed are side"),
+        (Drawing, {"shape": {"side": 1}}, "here: shape.side: unknown field .*allowed are radius"),
+        (Drawing, {"shape": {"process": "square", "side": 0}}, "shape.side: got 0.0; allowed is a number above 0"),
+        (Drawing, {"shape": "round"}, "here: shape: must be a mapping of fields, got 'round'"),
+        (Frame, {"shape": {}}, "here: shape.side: missing; it has no default"),
+        (Frame, {}, "here: shape: missing; it has no default"),
+    ],
+)
+def test_errors_of_kinds_name_the_kinds_or_the_fields_of_the_one_that_is_meant(cls, data, message):
+    with pytest.raises(ConfigError, match=message):
+        build(cls, data, "here")
 
 
 def test_merge_is_deep_for_mappings_only():

@@ -2,18 +2,20 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 import jaxmec
 from jaxmec import devices, profiles
 from jaxmec.config import ConfigError
+from jaxmec.workload import Markov, Trace
 
 
-@pytest.mark.parametrize("name", ["coinfer4", "coinfer10", "coinfer50"])
+@pytest.mark.parametrize("name", ["coinfer4", "coinfer10", "coinfer50", "district10"])
 def test_named_scenarios_build(name):
     env, params = jaxmec.make(name)
-    assert env.num_users == int(name.removeprefix("coinfer"))
+    assert env.num_users == int(name.lstrip("abcdefghijklmnopqrstuvwxyz"))
     np.testing.assert_allclose(params.network_probability.sum(axis=1), 1.0, rtol=1e-6)
     assert name in jaxmec.scenarios()
 
@@ -22,7 +24,7 @@ def test_tables_are_those_of_profiles_and_devices():
     env, params = jaxmec.make("coinfer10", wire={"prune": False})
     network = profiles.load("vgg16")
     m, d = env.network_names.index("vgg16"), env.device_names.index("jetson_nano")
-    stages = network.stages(devices.load("jetson_nano"), devices.load("epyc_7742"), wire_bits=8)
+    stages = devices.stage_seconds(network, devices.load("jetson_nano"), devices.load("epyc_7742"), wire_bits=8)
     used = len(network)
     np.testing.assert_allclose(params.device_work_s[m, d, :used], stages.device_work_s, rtol=1e-6)
     np.testing.assert_allclose(params.uplink_bits[m, :used], stages.uplink_bits, rtol=1e-6)
@@ -37,7 +39,7 @@ def test_a_decoder_is_cut_between_its_layers_and_its_phases_are_told_apart():
     assert params.valid_cut.all()
     assert env.num_cuts == 26
     np.testing.assert_array_equal(params.uplink_bits[:, 0], [16, 128 * 16])  # raw text
-    np.testing.assert_array_equal(params.uplink_bits[:, 12], [768 * 8, 128 * 768 * 8])
+    np.testing.assert_array_equal(params.uplink_bits[:, 12], [768 * 8 + 32, 128 * 768 * 8 + 32])  # and a scale
     np.testing.assert_array_equal(params.network_probability.argmax(axis=1), [0] * 5 + [1] * 5)
 
 
@@ -47,6 +49,15 @@ def test_overrides_reach_the_parameters():
     assert params.tradeoff == 5
     assert params.bandwidth_hz == 1e6
     assert params.channel.path_loss_exponent == 3.0  # the rest of the section stays
+
+
+def test_queues_start_at_the_level_of_the_users_class(key):
+    env, params = jaxmec.make("district10")
+    state = jax.jit(lambda key: env.reset(key, params)[1])(key)
+    by_name = {"raspberry_pi_4": 50.0, "jetson_nano": 40.0}
+    np.testing.assert_array_equal(state.device_queue, [by_name[env.device_names[d]] for d in state.device])
+    assert state.server_queue == 30.0
+    assert (state.cuts == -1).all()  # nothing has run yet
 
 
 def group(network, budget="{jetson_nano: 1}"):
@@ -86,16 +97,23 @@ def test_a_measured_profile_of_ones_own_serves_as_a_network(tmp_path):
     assert env.network_names == ("own",)
     np.testing.assert_array_equal(params.device_work_s[0, 0], seconds)
     np.testing.assert_array_equal(params.server_work_s[0], seconds[::-1] / 8)
-    np.testing.assert_array_equal(params.uplink_bits[0], [8 * 12, 8 * 12, 0])
+    np.testing.assert_array_equal(params.uplink_bits[0], [8 * 12 + 32, 8 * 12 + 32, 0])  # and a scale
 
 
 def test_a_trace_drives_the_arrivals(tmp_path):
     (tmp_path / "log.csv").write_text("time\n0.1\n0.2\n1.5\n2.5\n")
-    env, params = jaxmec.make(
-        write(tmp_path, arrivals="{process: trace, trace_file: log.csv, trace_column: time}")
-    )
-    assert env.arrivals == "trace"
-    np.testing.assert_allclose(params.workload.trace, [1.5, 0.75, 0.75])
+    _, params = jaxmec.make(write(tmp_path, arrivals="{process: trace, trace_file: log.csv, trace_column: time}"))
+    assert isinstance(params.workload, Trace)
+    np.testing.assert_allclose(params.workload.relative_rate, [1.5, 0.75, 0.75])
+
+
+def test_a_process_has_the_fields_of_its_settings(tmp_path):
+    file = write(tmp_path, arrivals="{process: markov, stay_probability: 0.7}")
+    _, params = jaxmec.make(file)
+    assert isinstance(params.workload, Markov)
+    assert np.isclose(params.workload.stay_probability, 0.7)
+    _, params = jaxmec.make(file, radio={"process": "gauss_markov", "fading_diversity": 2})
+    assert params.channel.diversity == 2
 
 
 @pytest.mark.parametrize(
@@ -114,6 +132,14 @@ def test_a_trace_drives_the_arrivals(tmp_path):
         (
             {"arrivals": "{process: sometimes}"},
             "arrivals.process: got 'sometimes'; allowed is one of 'constant'",
+        ),
+        (
+            {"arrivals": "{process: uniform, stay_probability: 0.7}"},
+            "mine.yaml: arrivals.stay_probability: unknown field",
+        ),
+        (
+            {"radio": "{process: wire, bandwidth_hz: 1}"},
+            "mine.yaml: radio.process: got 'wire'; allowed is one of 'gauss_markov'",
         ),
         ({"arrivals": "{process: trace, trace_file: none.csv}"}, "arrivals.trace_file: .*none.csv"),
     ],

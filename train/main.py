@@ -15,6 +15,7 @@ Everything of a run lies in one folder, see `jaxmec.agents.run`. Interrupt it as
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 from pathlib import Path
@@ -26,10 +27,19 @@ from rich.console import Console
 
 import jaxmec
 from jaxmec.agents import ALGORITHMS, RunConfig, load_config, load_policy
-from jaxmec.agents.run import algorithm_name, build_run, write_config
-from jaxmec.agents.trainer import TrainerConfig, train
+from jaxmec.agents.run import (
+    algorithm_name,
+    build_run,
+    check_new,
+    check_same,
+    locked,
+    plain_run,
+    scenario_of,
+    write_config,
+)
+from jaxmec.agents.trainer import TrainerConfig, check, train
 from jaxmec.compilation import keep_compiled
-from jaxmec.config import ConfigError, read_yaml
+from jaxmec.config import read_yaml
 from jaxmec.evaluation import evaluate_policies
 from jaxmec.policies import BASELINES, make_policy
 from jaxmec.reporting.console import fail, say, terminal
@@ -43,7 +53,7 @@ class Flags:
     algorithm: tyro.conf.OmitArgPrefixes[Any]
     scenario: str = RunConfig.scenario
     """Name or YAML file of the system."""
-    seed: int = RunConfig.seed
+    seed: int = 0
     """Of network, episodes and exploration."""
     fidelity: Literal["stationary", "requests"] = RunConfig.fidelity
     """Mean delays by formula, or every request simulated."""
@@ -69,28 +79,25 @@ def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     console = terminal()
     keep_compiled()
+    again = ""
     try:
         flags = parse(argv)
+        folder = flags.out or Path("runs") / f"{Path(flags.scenario).stem}-seed{flags.seed}"
+        again = f"stopped; continue with: python train/main.py --out {folder} --resume"
         if flags.coordinator is not None:
             jax.distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
         console.quiet = jax.process_index() > 0
-        folder, config = _prepare(flags)
-        env, params = jaxmec.make(config.scenario, fidelity=config.fidelity)
-        how = TrainerConfig(flags.resume, flags.checkpoint_every, flags.tensorboard)
-        finished = train(env, params, config, folder, how, console)
+        first = jax.process_index() == 0
+        with locked(folder) if first and (flags.resume or _prepared(flags, folder)) else contextlib.nullcontext():
+            finished = _run(flags, folder, argv, console)
+    except KeyboardInterrupt:
+        say(console, again)
+        return 130
     except (ValueError, OSError) as error:
         return fail(console, error)
-    if flags.coordinator is not None:
-        jax.distributed.shutdown()
     if not finished:
-        say(console, f"stopped; continue with: python train/main.py --out {folder} --resume")
+        say(console, again)
         return 130
-    if flags.process_id > 0:
-        return 0
-    learning_curve(folder / "metrics.csv", folder / "learning_curve.png")
-    if flags.evaluate:
-        _evaluate(env, params, folder, console)
-    say(console, f"run folder: {folder}")
     return 0
 
 
@@ -123,18 +130,52 @@ def parse(argv: list[str]) -> Flags:
     )
 
 
-def _prepare(flags: Flags) -> tuple[Path, RunConfig]:
-    """The run's folder, writable, and its configuration."""
-    folder = flags.out or Path("runs") / f"{Path(flags.scenario).stem}-seed{flags.seed}"
+def _config(flags: Flags) -> RunConfig:
+    """The run that flags ask for, checked as a file's would be."""
+    return build_run(plain_run(RunConfig(flags.scenario, flags.seed, flags.algorithm, flags.fidelity)), "flags")
+
+
+def _prepared(flags: Flags, folder: Path) -> bool:
+    """Check everything about a new run before anything is written; always true."""
+    config = _config(flags)
+    check_new(folder)
+    check(jaxmec.make(config.scenario, fidelity=config.fidelity)[0], config)
+    return True
+
+
+def _run(flags: Flags, folder: Path, argv: list[str], console: Console) -> bool:
+    """Train and evaluate; returns whether the end was reached."""
     if flags.resume:
-        return folder, load_config(folder)
-    if (folder / "checkpoints").exists() and any((folder / "checkpoints").iterdir()):
-        raise ConfigError(f"out: {folder} holds a run; continue it with --resume, or name another folder")
-    config = RunConfig(flags.scenario, flags.seed, flags.algorithm, flags.fidelity)
-    if flags.process_id == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_config(folder, config)
-    return folder, config
+        config = load_config(folder)
+        check_same(folder, _asked_for(flags, argv))
+        env, params = jaxmec.make(scenario_of(folder), fidelity=config.fidelity)
+    else:
+        config = _config(flags)
+        env, params = jaxmec.make(config.scenario, fidelity=config.fidelity)
+        if flags.process_id == 0:
+            write_config(folder, config)
+    how = TrainerConfig(flags.resume, flags.checkpoint_every, flags.tensorboard)
+    finished = train(env, params, config, folder, how, console)
+    if flags.coordinator is not None:
+        jax.distributed.shutdown()
+    if finished and flags.process_id == 0:
+        learning_curve(folder / "metrics.csv", folder / "learning_curve.png")
+        if flags.evaluate:
+            _evaluate(env, params, folder, console)
+        say(console, f"run folder: {folder}")
+    return finished
+
+
+def _asked_for(flags: Flags, argv: list[str]) -> dict[str, Any]:
+    """What the command line asks of a resumed run by name; everything else is the folder's."""
+    asked = plain_run(RunConfig(flags.scenario, flags.seed, flags.algorithm, flags.fidelity))
+    named = {text.split("=")[0].removeprefix("--").replace("-", "_") for text in argv if text.startswith("--")}
+    if "config" in named:
+        return asked
+    name = asked["algorithm"]
+    hyperparameters = {field: value for field, value in asked[name].items() if field in named}
+    kept = {field: asked[field] for field in ("scenario", "fidelity", "seed", "algorithm") if field in named}
+    return kept | ({name: hyperparameters} if hyperparameters else {})
 
 
 def _evaluate(env: jaxmec.EdgeInferenceEnv, params: jaxmec.EnvParams, folder: Path, console: Console) -> None:

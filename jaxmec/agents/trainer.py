@@ -16,7 +16,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jaxmec.agents import sharding
 from jaxmec.agents.algorithm import Learner
-from jaxmec.agents.run import RunConfig, check_space, restore_checkpoint, save_checkpoint
+from jaxmec.agents.run import (
+    RunConfig,
+    changed_versions,
+    check_space,
+    restore_checkpoint,
+    save_checkpoint,
+    save_policy,
+)
 from jaxmec.environment import Environment, Params
 from jaxmec.reporting.console import say
 from jaxmec.reporting.loggers import Logger, MetricsFile, TensorBoard
@@ -54,14 +61,24 @@ def train(
       ValueError: for a configuration that cannot run here.
       OSError: if the folder cannot be written.
     """
-    mesh = sharding.all_devices()
-    config.algorithm.check(env)
-    sharding.check(config.algorithm, mesh)
+    mesh = check(env, config)
     learner, update = _start(env, params, config, mesh, folder, how, console)
     started = time.perf_counter()
     finished = _updates(update, learner, config, folder, how, console)
     say(console, f"trained in {time.perf_counter() - started:.1f} s")
     return finished
+
+
+def check(env: Environment, config: RunConfig) -> jax.sharding.Mesh:
+    """Everything about a run that can be told before it writes anything; returns the devices that it will use.
+
+    Raises:
+      ValueError: naming the field, its value and what is allowed.
+    """
+    mesh = sharding.all_devices()
+    config.algorithm.check(env)
+    sharding.check(config.algorithm, mesh)
+    return mesh
 
 
 def _start(
@@ -82,6 +99,10 @@ def _start(
     if how.resume:
         learner = restore_checkpoint(folder, learner) or learner
         say(console, f"resuming after update {int(learner.updates)} of {config.algorithm.num_updates}")
+        for change in changed_versions(folder):
+            say(console, f"note: {change}; results may differ in the last digits", style="yellow")
+        if int(learner.updates):
+            save_policy(folder, learner)  # a kill may have come between a checkpoint and its policy
     check_space(folder, config, learner)
     return learner, update
 
@@ -93,7 +114,7 @@ def _updates(
     done, total = int(learner.updates), config.algorithm.num_updates
     steps_per_update = config.algorithm.num_envs * config.algorithm.num_steps
     with _signals() as received, contextlib.ExitStack() as stack:
-        logs = _loggers(folder, done, how) if jax.process_index() == 0 else []
+        logs = _loggers(folder, done, how, console) if jax.process_index() == 0 else []
         for log in logs:
             stack.callback(log.close)
         line = stack.enter_context(_Line(console, total * steps_per_update, done * steps_per_update))
@@ -112,8 +133,12 @@ def _updates(
     return done >= total
 
 
-def _loggers(folder: Path, rows: int, how: TrainerConfig) -> Sequence[Logger]:
-    logs: list[Logger] = [MetricsFile(folder / "metrics.csv", rows)]
+def _loggers(folder: Path, rows: int, how: TrainerConfig, console: Console) -> Sequence[Logger]:
+    metrics = MetricsFile(folder / "metrics.csv", rows)
+    if metrics.missing:
+        lost = f"{metrics.missing} of {rows} rows of metrics.csv are lost; the run itself goes on whole"
+        say(console, f"note: {lost}", style="yellow")
+    logs: list[Logger] = [metrics]
     if how.tensorboard:
         logs.append(TensorBoard(folder / "tensorboard", rows))
     return logs

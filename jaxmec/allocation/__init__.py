@@ -5,6 +5,7 @@ It stands alone: nothing here knows the environment.
 
 from jaxmec.allocation._allocate import Allocation, Status, allocate
 from jaxmec.allocation._bound import LowerBound, cut_costs, lower_bound
+from jaxmec.allocation._certify import Certificate, CertifyStatus, certify
 from jaxmec.allocation._problem import (
     DOMAIN,
     SHARED_LEAVES,
@@ -15,6 +16,7 @@ from jaxmec.allocation._problem import (
     objective,
     stage_times,
 )
+from jaxmec.allocation._rounding import Rounding, round_bound
 from jaxmec.allocation._solver import SolverConfig
 
 __all__ = [
@@ -22,15 +24,20 @@ __all__ = [
     "SHARED_LEAVES",
     "USER_LEAVES",
     "Allocation",
+    "Certificate",
+    "CertifyStatus",
     "LowerBound",
     "Outcome",
+    "Rounding",
     "SlotProblem",
     "SolverConfig",
     "Status",
     "allocate",
+    "certify",
     "cut_costs",
     "evaluate",
     "lower_bound",
     "objective",
+    "round_bound",
     "stage_times",
 ]

@@ -12,11 +12,13 @@ from jax import Array, lax
 
 from jaxmec.allocation import _solver
 from jaxmec.allocation._certificate import user_bounds
-from jaxmec.allocation._problem import SlotProblem, check, into_domain
+from jaxmec.allocation._implicit import tangent
+from jaxmec.allocation._problem import SlotProblem, check, into_domain, objective
 from jaxmec.allocation._solver import Demand, Iterate, SolverConfig
 from jaxmec.batching import batch_last
 
 _RESCUE_ITERATIONS = 6
+_FLOAT64_MORE = 11  # iterations; derivatives are then right to 1e-6 wherever they exist
 _RESCUE_BATCH = 64  # problems that are rescued at once, at least
 
 
@@ -25,7 +27,8 @@ class Status(enum.IntEnum):
 
     OPTIMAL = 0  # certified: the duality gap is at most the tolerance
     INEXACT = 1  # feasible and finite, but the certified gap is larger
-    OUT_OF_DOMAIN = 2  # a value was outside the domain; the answer is that of the nearest problem inside
+    OUT_OF_DOMAIN = 2  # a value was outside the domain: shares, prices and slopes are those of the nearest problem
+    # inside, the objective is that of the problem itself, and the gap is 1: nothing is known
 
 
 class Allocation(struct.PyTreeNode):
@@ -54,25 +57,31 @@ def allocate(problem: SlotProblem, config: SolverConfig = SolverConfig()) -> All
 
     Works under jit, vmap (nested too, fast for plain batches) and differentiation in both modes. The objective's
     derivative is the Lagrangian's partial derivative (envelope theorem); shares and prices are differentiated
-    implicitly, through one more Newton step at the solution.
+    implicitly, by a solve of the optimality conditions that can itself be differentiated, so derivatives of any
+    order are right. Computes in float64 if a leaf is float64, and in float32 otherwise.
 
     Args:
-      problem: leaves [N] and [].
+      problem: leaves [N] and [], real numbers of any dtype.
       config: static settings of the solver.
 
     Returns:
-      The allocation; its leaves are finite whatever the problem's values.
+      The allocation; its leaves and their derivatives are finite whatever the problem's values.
 
     Raises:
-      ValueError: before anything is traced, if a leaf has a wrong shape or dtype.
+      ValueError: before anything is traced, if a leaf has a wrong shape or dtype, or there is no user.
     """
     check(problem)
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(problem))
-    problem, outside = into_domain(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), problem))
-    demand = _solver.to_demand(problem)
+    problem = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), problem)
+    inside, outside = into_domain(problem)
+    demand = _solver.to_demand(inside)
     answer = _solution(config, demand)
     device, band, server = _solver.shares(demand, answer.point)
     gap = lax.stop_gradient(answer.gap)
+    # The objective is always that of the problem that was asked for.
+    asked = objective(*lax.stop_gradient((problem, device, band, server)))
+    asked = jnp.where(jnp.isfinite(asked), asked, float(jnp.finfo(dtype).max))
+    elsewhere = asked - lax.stop_gradient(answer.objective)
     status = jnp.where(gap <= config.gap_tolerance(dtype), Status.OPTIMAL, Status.INEXACT)
     return Allocation(
         device_share=device,
@@ -80,8 +89,8 @@ def allocate(problem: SlotProblem, config: SolverConfig = SolverConfig()) -> All
         server_share=server,
         bandwidth_price=jnp.where(jnp.any(demand.uplink_s > 0), answer.point.band_price[0], 0.0),
         server_price=jnp.where(jnp.any(demand.server_s > 0), answer.point.server_price[0], 0.0),
-        objective=answer.objective,
-        duality_gap=gap,
+        objective=answer.objective + jnp.where(outside, elsewhere, 0.0),
+        duality_gap=jnp.where(outside, 1.0, gap),
         status=jnp.where(outside, Status.OUT_OF_DOMAIN, status).astype(jnp.int32),
     )
 
@@ -94,7 +103,7 @@ def _solution(config: SolverConfig, demand: Demand) -> _Answer:
 @_solution.defjvp
 def _solution_jvp(config: SolverConfig, primals: tuple, tangents: tuple) -> tuple:
     answer = _solution(config, *primals)
-    _, point_dot = jax.jvp(lambda demand: _solver.refine(demand, answer.point, config), primals, tangents)
+    point_dot = tangent(primals[0], answer.point, tangents[0])
     _, objective_dot = jax.jvp(lambda demand: _solver.lagrangian(demand, answer.point), primals, tangents)
     return answer, _Answer(point_dot, objective_dot, jnp.zeros_like(answer.gap))
 
@@ -107,7 +116,7 @@ def _solve(demand: Demand, config: SolverConfig) -> _Answer:
     batch = demand.rate.shape[-1]
     dtype = demand.rate.dtype
     tolerance = config.gap_tolerance(dtype)
-    first = config.iterations if dtype == jnp.float32 else config.iterations + _RESCUE_ITERATIONS
+    first = config.iterations if dtype == jnp.float32 else config.iterations + _FLOAT64_MORE
     answer = _certified(demand, _solver.iterate(demand, _solver.start(demand), first, config))
     if config.rescues == 0:
         return answer

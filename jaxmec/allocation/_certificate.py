@@ -14,7 +14,6 @@ from jax import Array
 
 from jaxmec.allocation import _solver
 from jaxmec.allocation._solver import Demand, Iterate
-from jaxmec.delay import waiting_slope, waiting_time
 
 
 def user_bounds(demand: Demand, point: Iterate) -> Array:
@@ -31,12 +30,11 @@ def user_bounds(demand: Demand, point: Iterate) -> Array:
     dtype = point.t.dtype
     eps = float(jnp.finfo(dtype).eps)
     theta = jnp.exp(point.t)
-    slope = demand.delay_price * waiting_slope(jnp.minimum(demand.rate * theta, demand.knee))
     # Multipliers that add up to θ times the waiting time's slope make θ the exact minimiser over θ.
     sum_z = sum(point.z)
-    scale = jnp.where(sum_z > 0, slope * theta / jnp.where(sum_z > 0, sum_z, 1.0), 0.0)
+    scale = jnp.where(sum_z > 0, _solver.waiting_pull(demand, theta) / jnp.where(sum_z > 0, sum_z, 1.0), 0.0)
     z = tuple(zi * scale for zi in point.z)
-    waiting = jnp.where(sum_z > 0, demand.delay_price * waiting_time(theta, demand.rate, demand.knee), 0.0)
+    waiting = jnp.where(sum_z > 0, _solver.waiting_cost(demand, theta), 0.0)
     # The slope's own rounding, (1 - ρ)⁻² of it, counts as far as θ may be off.
     bound = waiting * (1.0 - 16.0 * eps)
 
@@ -82,8 +80,7 @@ def _below(low: _Part, high: _Part, low_x: Array, high_x: Array) -> Array:
     meet = (low_value - high_value + high_slope * (high_x - low_x)) / safe
     crossing = low_value + low_slope * meet
     bracketed = (low_slope <= 0) & (high_slope >= 0) & (difference > 0)
-    # The function is convex in the share too: one tangent over shares in [0, 1].
-    share = jnp.exp(low_x)
-    tangent = low_value - jnp.maximum(low_slope, -low_slope * (1.0 - share) / share)
+    # One tangent: in the logarithm up to x = 0 if it falls, in the share down to zero if it rises.
+    tangent = low_value - jnp.maximum(low_slope, low_slope * low_x)
     at_one = jnp.where((high_x >= 0) & (high_slope <= 0), high_value, tangent)
     return jnp.where(bracketed, jnp.maximum(crossing, tangent), at_one)

@@ -21,6 +21,7 @@ USER_LEAVES = (
     "delay_price",
     "energy_price",
 )
+OPTIONAL_LEAVES = ("waiting_scale", "backlog_price", "capacity_bps")  # of users
 SHARED_LEAVES = ("bandwidth_hz", "server_power_w", "server_energy_price", "slot_s", "knee")
 
 
@@ -39,7 +40,10 @@ DOMAIN = {
     "server_power_w": (0.0, 1e6),
     "server_energy_price": (0.0, 1e9),
     "slot_s": (1e-6, 1e6),
-    "knee": (1e-3, 0.999),
+    "knee": (1e-3, 0.99901),  # float32 rounds .999 up
+    "waiting_scale": (0.0, 1e6),
+    "backlog_price": (0.0, 1e9),
+    "capacity_bps": (0.0, 1e18),
 }
 
 
@@ -48,10 +52,13 @@ class SlotProblem(struct.PyTreeNode):
 
     Minimise over the shares, each in (0, 1],
 
-        Σ_n delay_price_n D_n + energy_price_n e_n + server_energy_price Σ_n e_sn
+        Σ_n delay_price_n D_n + energy_price_n e_n + backlog_price_n λ_n θ_n + server_energy_price Σ_n e_sn
 
-    with band and server shares each adding up to at most one. Work of zero means that the user skips the stage.
-    `DOMAIN` has the values that every leaf may take.
+    with band and server shares each adding up to at most one; θ_n is the time of the user's slowest stage. Work of
+    zero means that the user skips the stage. `DOMAIN` has the values that every leaf may take.
+
+    Three leaves are optional. None stands for the value that is told and costs nothing; it is part of the
+    structure, so problems of one batch have the same leaves.
     """
 
     device_work_s: Array  # [N] seconds of the device at full speed, per request
@@ -68,6 +75,11 @@ class SlotProblem(struct.PyTreeNode):
     server_energy_price: Array  # [] per joule of the server
     slot_s: Array  # []
     knee: Array  # [] see jaxmec.delay
+    waiting_scale: Array | None = None  # [N] factor on the waiting time, see jaxmec.delay; None: 1
+    # [N] price of the requests that arrive in a slowest stage's time θ, λ θ: unfinished work of Q slots' worth has
+    # the drift Q (λ θ - 1) slot_s, so that backlog_price = Q slot_s; None: 0
+    backlog_price: Array | None = None
+    capacity_bps: Array | None = None  # [N] bits/s of the whole band; snr counts where it is 0; None: 0
 
 
 class Outcome(struct.PyTreeNode):
@@ -83,19 +95,23 @@ class Outcome(struct.PyTreeNode):
 def evaluate(problem: SlotProblem, device_share: Array, bandwidth_share: Array, server_share: Array) -> Outcome:
     """Delay, energy and objective of any feasible shares, each [N]; shares of skipped stages are not read."""
     times = stage_times(problem, device_share, bandwidth_share, server_share)
-    delay_s = serial_delay(times, problem.arrival_rate_hz, problem.knee)
+    scale = 1.0 if problem.waiting_scale is None else problem.waiting_scale
+    delay_s = serial_delay(times, problem.arrival_rate_hz, problem.knee, scale)
     requests = problem.slot_s * problem.arrival_rate_hz
     device_energy_j = requests * (
         problem.device_power_w * problem.device_work_s * device_share**2 + problem.tx_power_w * times[..., 1]
     )
     server_energy_j = jnp.sum(requests * problem.server_power_w * problem.server_work_s * server_share**2)
+    load = problem.arrival_rate_hz * jnp.max(times, axis=-1)
+    cost = problem.delay_price * delay_s + problem.energy_price * device_energy_j
+    if problem.backlog_price is not None:
+        cost += problem.backlog_price * load
     return Outcome(
         delay_s=delay_s,
-        stable=problem.arrival_rate_hz * jnp.max(times, axis=-1) < 1.0,
+        stable=load < 1.0,
         device_energy_j=device_energy_j,
         server_energy_j=server_energy_j,
-        objective=jnp.sum(problem.delay_price * delay_s + problem.energy_price * device_energy_j)
-        + problem.server_energy_price * server_energy_j,
+        objective=jnp.sum(cost) + problem.server_energy_price * server_energy_j,
     )
 
 
@@ -108,6 +124,8 @@ def stage_times(problem: SlotProblem, device_share: Array, bandwidth_share: Arra
     """Service times of the three stages, s: [N, 3], zero where a stage is skipped."""
     y2 = _or_one(bandwidth_share, problem.uplink_bits > 0)
     rate = problem.bandwidth_hz * y2 * jnp.log1p(problem.snr / y2) / math.log(2.0)
+    if problem.capacity_bps is not None:
+        rate = jnp.where(problem.capacity_bps > 0, y2 * problem.capacity_bps, rate)
     return jnp.stack(
         [
             problem.device_work_s / _or_one(device_share, problem.device_work_s > 0),
@@ -125,17 +143,32 @@ def check(problem: SlotProblem) -> None:
       ValueError: naming the leaf, what it is, and what is allowed.
     """
     num_users = jnp.shape(problem.device_work_s)
-    for names, shape in ((USER_LEAVES, num_users), (SHARED_LEAVES, ())):
+    if num_users == (0,):
+        raise ValueError("SlotProblem.device_work_s: got shape (0,); allowed is at least one user")
+    for names, shape in ((USER_LEAVES, num_users), (OPTIONAL_LEAVES, num_users), (SHARED_LEAVES, ())):
         for name in names:
             leaf = getattr(problem, name)
+            if leaf is None and names is OPTIONAL_LEAVES:
+                continue
+            if not _is_real(leaf):
+                raise ValueError(f"SlotProblem.{name}: got {_kind(leaf)}; allowed are real numbers")
             if jnp.shape(leaf) != shape or len(num_users) != 1:
-                allowed = "[N], the same N for every user leaf" if names is USER_LEAVES else "a scalar"
+                allowed = "a scalar" if names is SHARED_LEAVES else "[N], the same N for every user leaf"
                 raise ValueError(
                     f"SlotProblem.{name}: got shape {jnp.shape(leaf)}; allowed is {allowed} "
                     f"(device_work_s has {num_users}; batches go through jax.vmap)"
                 )
-            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-                raise ValueError(f"SlotProblem.{name}: got {jnp.result_type(leaf)}; allowed is a float dtype")
+
+
+def _is_real(leaf: object) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None:
+        return isinstance(leaf, int | float) and not isinstance(leaf, bool)
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+
+
+def _kind(leaf: object) -> str:
+    return str(getattr(leaf, "dtype", type(leaf).__name__))
 
 
 def into_domain(problem: SlotProblem) -> tuple[SlotProblem, Array]:
@@ -146,6 +179,8 @@ def into_domain(problem: SlotProblem) -> tuple[SlotProblem, Array]:
     clipped, outside = {}, jnp.asarray(False)
     for name, (low, high) in DOMAIN.items():
         leaf = getattr(problem, name)
+        if leaf is None:
+            continue
         inside = (leaf >= low) & (leaf <= high)
         nearest = jnp.where(leaf > high, jnp.asarray(high, leaf.dtype), jnp.asarray(low, leaf.dtype))
         clipped[name] = jnp.where(inside, leaf, nearest)

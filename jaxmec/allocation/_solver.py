@@ -9,6 +9,9 @@ Notation, per user: x = log share, t = log θ, g(x) = log stage time, h = -dg/dx
 σ = slack of g <= t, z = its multiplier, q = multiplier of "device share at most one". The waiting time has the
 slope min(f'(λθ), f'(knee)); r <= min(λθ, knee) is the utilisation that produces it, and (λθ - r, knee - r) is
 one more complementary pair. Prices: μ of the band (always used up), ν of the server (with slack S).
+
+One iteration (`_direction`) eliminates in turn the stages' rows, the knee's pair and every user's θ; two prices
+remain. It never forms a large multiplier times a small difference, which float32 would lose.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import reduce
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import Array, lax
@@ -25,15 +28,20 @@ from jax import Array, lax
 from jaxmec.allocation._problem import SlotProblem
 from jaxmec.delay import waiting_slope, waiting_time
 
-_BLOCK = 16  # users whose sum is written out
-_STILL = 1e-12  # requests per second; keeps the waiting time's logarithmic slopes finite where nothing arrives
+# Requests per second, and share of the price of delay on the waiting: they hold θ where nothing arrives and where
+# nobody minds waiting. Small enough for the objective not to see them, in float64, too.
+_STILL = 1e-12
+_FIRST_SLACK = 0.5  # of the slowest stage, in log θ, where iterations start
+_FIRST_MARGIN = 0.1  # in log share, to the budgets' end
+_LEAST_LOG_SHARE = -28.0  # 1e-12, where iterations start
+_NO_LOG_TIME = -20.0  # of a stage that a user skips
 
 
 @dataclasses.dataclass(frozen=True)
 class SolverConfig:
     """How the slot problem is solved; static and hashable."""
 
-    iterations: int = 10  # of every problem in float32; float64 starts with six more
+    iterations: int = 10  # of every problem in float32; float64 starts with eleven more
     tolerance: float | None = None  # certified relative gap that is good enough; 1e-5 in float32, 1e-10 in float64
     rescues: int = 6  # how many times a problem whose gap is larger gets six more iterations
     centring: float = 0.1  # target of an iteration, as a share of the present complementarity
@@ -66,10 +74,13 @@ class Demand(struct.PyTreeNode):
     snr: Array
     rate: Array  # λ
     delay_price: Array
+    waiting_price: Array  # of a second of M/D/1 waiting
+    backlog_price: Array  # of a second of θ
     uplink_price: Array  # of a second of uplink: delay and transmit energy
     device_energy: Array  # price of the device's energy at full speed
     server_energy: Array
     knee: Array
+    linear: Array | None = None  # bool: the uplink's rate is its share of a capacity; uplink time is uplink_s / y
 
 
 class Iterate(struct.PyTreeNode):
@@ -90,17 +101,27 @@ def to_demand(problem: SlotProblem) -> Demand:
     """Collect constants."""
     requests = problem.slot_s * problem.arrival_rate_hz
     device_price = requests * problem.energy_price
+    scale = 1.0 if problem.waiting_scale is None else problem.waiting_scale
+    backlog_price = jnp.zeros_like(requests) if problem.backlog_price is None else problem.backlog_price
+    uplink_s = problem.uplink_bits * (math.log(2.0) / problem.bandwidth_hz)
+    linear = None
+    if problem.capacity_bps is not None:
+        linear = problem.capacity_bps > 0
+        uplink_s = jnp.where(linear, problem.uplink_bits / jnp.where(linear, problem.capacity_bps, 1.0), uplink_s)
     return Demand(
         device_s=problem.device_work_s,
-        uplink_s=problem.uplink_bits * (math.log(2.0) / problem.bandwidth_hz),
+        uplink_s=uplink_s,
         server_s=problem.server_work_s,
         snr=problem.snr,
         rate=problem.arrival_rate_hz + _STILL,
         delay_price=problem.delay_price,
+        waiting_price=problem.delay_price * scale,
+        backlog_price=backlog_price * problem.arrival_rate_hz,
         uplink_price=problem.delay_price + device_price * problem.tx_power_w,
         device_energy=device_price * problem.device_power_w * problem.device_work_s,
         server_energy=problem.server_energy_price * problem.server_power_w * requests * problem.server_work_s,
         knee=jnp.expand_dims(problem.knee, 0),
+        linear=linear,
     )
 
 
@@ -115,7 +136,7 @@ def iterate(demand: Demand, point: Iterate, number: int, config: SolverConfig) -
 
 def solve_at_prices(demand: Demand, band_price: Array, server_price: Array, config: SolverConfig) -> Iterate:
     """Each user's best shares for itself when band and server have prices per share (above zero, [1, ...])."""
-    uplink_s = demand.uplink_price * demand.uplink_s / jnp.log1p(demand.snr)
+    uplink_s = demand.uplink_price * demand.uplink_s / spectrum(demand, demand.snr)[0]
 
     def log_root(weight: Array) -> Array:
         return 0.5 * jnp.log(jnp.clip(weight, 1e-12, 0.8))
@@ -153,12 +174,13 @@ def cost(demand: Demand, device: Array, band: Array, server: Array) -> Array:
     )
     times = (
         demand.device_s / device,
-        demand.uplink_s / (band * jnp.log1p(demand.snr / band)),
+        demand.uplink_s / (band * spectrum(demand, demand.snr / band)[0]),
         demand.server_s / server,
     )
     slowest = _larger(_larger(times[0], times[1]), times[2])
     own = (
-        demand.delay_price * (times[0] + times[2] + waiting_time(slowest, demand.rate, demand.knee))
+        demand.delay_price * (times[0] + times[2])
+        + waiting_cost(demand, slowest)
         + demand.uplink_price * times[1]
         + demand.device_energy * device**2
         + demand.server_energy * server**2
@@ -166,14 +188,15 @@ def cost(demand: Demand, device: Array, band: Array, server: Array) -> Array:
     return total(own)[0]
 
 
-def refine(demand: Demand, point: Iterate, config: SolverConfig) -> Iterate:
-    """One more Newton step, differentiable in the demand.
+def waiting_cost(demand: Demand, theta: Array) -> Array:
+    """What a slowest time θ costs, [N, ...]: waiting, and requests that stay unfinished."""
+    return demand.waiting_price * waiting_time(theta, demand.rate, demand.knee) + demand.backlog_price * theta
 
-    At a solution the derivative of one Newton step with the matrix and the starting point held fixed is the
-    implicit derivative of the solution: the step's right-hand side is the optimality system's residual.
-    """
-    step = _direction(demand, lax.stop_gradient(point), config, False)
-    return jax.tree.map(lambda value, change: lax.stop_gradient(value) + change, point, step)
+
+def waiting_pull(demand: Demand, theta: Array) -> Array:
+    """Its derivative by log θ, [N, ...]."""
+    slope = waiting_slope(jnp.minimum(demand.rate * theta, demand.knee))
+    return theta * (demand.waiting_price * slope + demand.backlog_price)
 
 
 def lagrangian(demand: Demand, point: Iterate) -> Array:
@@ -182,9 +205,7 @@ def lagrangian(demand: Demand, point: Iterate) -> Array:
     g, _ = log_times(demand, point.x)
     prices = (demand.delay_price, demand.uplink_price, demand.delay_price)
     theta = jnp.exp(point.t)
-    cost = jnp.where(
-        number_of_stages(demand) > 0, demand.delay_price * waiting_time(theta, demand.rate, demand.knee), 0.0
-    )
+    cost = jnp.where(number_of_stages(demand) > 0, waiting_cost(demand, theta), 0.0)
     for gi, zi, price, here in zip(g, point.z, prices, present, strict=True):
         cost += jnp.where(here, price * jnp.exp(gi) + zi * (gi - point.t), 0.0)
     cost += jnp.where(present[0], demand.device_energy * jnp.exp(2.0 * point.x[0]), 0.0)
@@ -209,7 +230,7 @@ def _log(x: Array, present: Array) -> Array:
 def log_times(demand: Demand, x: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
     """Log stage times g at log shares x, and for the uplink h = -dg/dx; all [N, ...]."""
     present = present_stages(demand)
-    nats, h, _ = _spectrum(demand.snr * jnp.exp(-x[1]))
+    nats, h, _ = spectrum(demand, demand.snr * jnp.exp(-x[1]))
     g = (
         _log(demand.device_s, present[0]) - x[0],
         _log(demand.uplink_s, present[1]) - x[1] - jnp.log(nats),
@@ -218,40 +239,21 @@ def log_times(demand: Demand, x: tuple[Array, ...]) -> tuple[tuple[Array, ...], 
     return g, h
 
 
-def _stages(demand: Demand, point: Iterate) -> tuple:
-    """Shares y, θ, stage times, h, its slope, and the residuals t - g - σ; absent stages have y and time zero."""
-    present = present_stages(demand)
-    y = tuple(jnp.where(here, jnp.exp(xi), 0.0) for xi, here in zip(point.x, present, strict=True))
-    theta = jnp.exp(point.t)
-    band = jnp.exp(point.x[1])
-    nats, h, h_slope = _spectrum(demand.snr / band)
-    rate = band * nats
-    times = tuple(
-        jnp.where(here, work, 0.0) / over
-        for here, work, over in zip(
-            present,
-            (demand.device_s, demand.uplink_s, demand.server_s),
-            (jnp.exp(point.x[0]), rate, jnp.exp(point.x[2])),
-            strict=True,
-        )
-    )
-    # log(θ / time) at once, so that it has no rounding of large logarithms near one.
-    excess = (
-        point.t + point.x[0] - _log(demand.device_s, present[0]) - point.slack[0],
-        jnp.log(theta * rate / jnp.where(present[1], demand.uplink_s, 1.0)) - point.slack[1],
-        point.t + point.x[2] - _log(demand.server_s, present[2]) - point.slack[2],
-    )
-    return y, theta, times, h, h_slope, excess
-
-
-def _spectrum(ratio: Array) -> tuple[Array, Array, Array]:
+def spectrum(demand: Demand, ratio: Array) -> tuple[Array, Array, Array]:
     """At snr / share: log1p of it; h = -d log time / d log share; and dh / d(-log share)."""
     nats = jnp.log1p(ratio)
     saturation = ratio / (1.0 + ratio)
     # 1 - efficiency cancels where the ratio is small; its series there.
     small = 0.02 if ratio.dtype == jnp.float32 else 1e-3
     h = jnp.where(ratio < small, ratio * (0.5 - ratio * (5 / 12 - 0.375 * ratio)), 1.0 - saturation / nats)
-    return nats, h, (1.0 - h) * (saturation - h)
+    h_slope = (1.0 - h) * (saturation - h)
+    if demand.linear is None:
+        return nats, h, h_slope
+    return (
+        jnp.where(demand.linear, 1.0, nats),
+        jnp.where(demand.linear, 1.0, h),
+        jnp.where(demand.linear, 0.0, h_slope),
+    )
 
 
 def start(demand: Demand, log_band_share: Array | None = None, log_server_share: Array | None = None) -> Iterate:
@@ -259,198 +261,310 @@ def start(demand: Demand, log_band_share: Array | None = None, log_server_share:
 
     Given shares are taken instead.
     """
+    no_weight = jnp.zeros_like(demand.rate)
+    given = log_band_share, log_server_share
+    x, g = _first_shares(demand, (no_weight,) * 3, given)
+    slowest = _slowest(demand, g)
+    pull = _first_waiting(demand, slowest + _FIRST_SLACK)[1] / jnp.exp(slowest + _FIRST_SLACK)
+    x, g = _first_shares(demand, tuple(jnp.where(gi >= slowest, pull, 0.0) for gi in g), given)
+    return _on_central_path(demand, x, g)
+
+
+def _first_shares(demand: Demand, extra: tuple[Array, ...], given: tuple[Array | None, ...]) -> tuple:
+    """Log shares and log times that balance each stage by itself, a second of it costing its price and extra."""
     present = present_stages(demand)
     tiny = float(jnp.finfo(demand.rate.dtype).tiny)
-
-    def log_share(weight: Array, here: Array) -> Array:
-        root = jnp.where(here, jnp.sqrt(weight), 0.0)
-        all_roots = total(root)
-        return jnp.where(here, _log(root / jnp.where(all_roots > 0, all_roots, 1.0), here), 0.0)
-
-    def log_thrifty(weight: Array, energy: Array) -> Array:
-        """Where delay and energy balance: y³ = weight / (2 energy)."""
-        return jnp.log(_larger(weight, tiny) / _larger(2.0 * energy, tiny)) / 3.0
-
-    num_users = demand.rate.shape[0]
-    work = (demand.device_s, demand.uplink_s / jnp.log1p(num_users * demand.snr), demand.server_s)
+    nats, _, _ = spectrum(demand, demand.rate.shape[0] * demand.snr)
+    work = (demand.device_s, demand.uplink_s / nats, demand.server_s)
     prices = (demand.delay_price, demand.uplink_price, demand.delay_price)
-    extra: tuple = (0.0, 0.0, 0.0)
-    for _ in range(2):
-        weights = tuple((price + more) * s for price, more, s in zip(prices, extra, work, strict=True))
-        device, server = (
-            log_thrifty(weights[0], demand.device_energy),
-            log_thrifty(weights[2], demand.server_energy),
-        )
-        part = log_share(weights[2], present[2]) - 0.1 if log_server_share is None else log_server_share
-        x = (
-            jnp.where(present[0], jnp.clip(device, -14.0, -0.1), -1.0),
-            _larger(log_share(weights[1], present[1]) if log_band_share is None else log_band_share, -28.0),
-            jnp.where(present[2], _larger(_smaller(part, server), -28.0), -0.1),
-        )
-        g, h = log_times(demand, x)
-        slowest = jnp.maximum(
-            jnp.maximum(jnp.where(present[0], g[0], -20.0), jnp.where(present[1], g[1], -20.0)),
-            jnp.where(present[2], g[2], -20.0),
-        )
-        t = slowest + 0.5
-        load = demand.rate * jnp.exp(t)
-        knee = jnp.broadcast_to(demand.knee, load.shape)
-        # The smaller root of (load - r)(knee - r) = load knee / 100, without cancellation.
-        r = 1.98 * load * knee / (load + knee + jnp.sqrt((load - knee) ** 2 + 0.04 * load * knee))
-        slope = demand.delay_price * waiting_slope(r)
-        extra = tuple(jnp.where(gi >= slowest, slope, 0.0) for gi in g)
+    weights = tuple((price + more) * s for price, more, s in zip(prices, extra, work, strict=True))
 
+    def log_share(stage: int) -> Array:
+        root = jnp.where(present[stage], jnp.sqrt(weights[stage]), 0.0)
+        everyone = total(root)
+        return _log(root / jnp.where(everyone > 0, everyone, 1.0), present[stage])
+
+    def log_thrifty(stage: int, energy: Array) -> Array:
+        """Where delay and energy balance: y³ = weight / (2 energy)."""
+        return jnp.log(_larger(weights[stage], tiny) / _larger(2.0 * energy, tiny)) / 3.0
+
+    band = log_share(1) if given[0] is None else given[0]
+    server = log_share(2) - _FIRST_MARGIN if given[1] is None else given[1]
+    server = _smaller(server, log_thrifty(2, demand.server_energy))
+    device = jnp.clip(log_thrifty(0, demand.device_energy), _LEAST_LOG_SHARE / 2, -_FIRST_MARGIN)
+    x = (
+        jnp.where(present[0], device, -1.0),
+        jnp.where(present[1], _larger(band, _LEAST_LOG_SHARE), 0.0),
+        jnp.where(present[2], _larger(server, _LEAST_LOG_SHARE), -_FIRST_MARGIN),
+    )
+    return x, log_times(demand, x)[0]
+
+
+def _slowest(demand: Demand, g: tuple[Array, ...]) -> Array:
+    """Log time of the slowest stage that a user needs."""
+    present = present_stages(demand)
+    return reduce(_larger, (jnp.where(here, gi, _NO_LOG_TIME) for gi, here in zip(g, present, strict=True)))
+
+
+def _first_waiting(demand: Demand, t: Array) -> tuple[Array, Array]:
+    """The knee's variable r with its pair at a hundredth of load times knee, and what it pulls at t."""
+    load = demand.rate * jnp.exp(t)
+    knee = jnp.broadcast_to(demand.knee, load.shape)
+    # The smaller root of (load - r)(knee - r) = load knee / 100, without cancellation.
+    r = 1.98 * load * knee / (load + knee + jnp.sqrt((load - knee) ** 2 + 0.04 * load * knee))
+    return r, jnp.exp(t) * (demand.waiting_price * waiting_slope(r) + demand.backlog_price)
+
+
+def _on_central_path(demand: Demand, x: tuple[Array, ...], g: tuple[Array, ...]) -> Iterate:
+    """Slacks, multipliers and prices for given shares: every user's products are equal, rows nearly balance."""
+    present = present_stages(demand)
+    slowest = _slowest(demand, g)
+    t = slowest + _FIRST_SLACK
+    r, pull = _first_waiting(demand, t)
     slack = tuple(jnp.where(here, t - gi, 1.0) for gi, here in zip(g, present, strict=True))
     inverse = sum(jnp.where(here, 1.0 / s, 0.0) for s, here in zip(slack, present, strict=True))
-    floor = 0.1 * demand.delay_price * jnp.exp(slowest)
-    weight = jnp.maximum(slope * jnp.exp(t), floor) / jnp.where(inverse > 0, inverse, 1.0)
-    z = tuple(jnp.where(here, weight / s, 0.0) for s, here in zip(slack, present, strict=True))
-    times = tuple(jnp.exp(gi) for gi in g)
-    uplink_pull = jnp.where(present[1], (demand.uplink_price * times[1] + z[1]) * h, 0.0)
+    # Multipliers add up to the pull, or to a tenth of the slowest stage's own where hardly anyone waits.
+    least = _FIRST_MARGIN * demand.delay_price * jnp.exp(slowest)
+    product = _larger(pull, least) / jnp.where(inverse > 0, inverse, 1.0)
+    z = tuple(jnp.where(here, product / s, 0.0) for s, here in zip(slack, present, strict=True))
+    _, h = log_times(demand, x)
+    band_pull = jnp.where(present[1], (demand.uplink_price * jnp.exp(g[1]) + z[1]) * h, 0.0)
     server_share = jnp.where(present[2], jnp.exp(x[2]), 0.0)
-    server_pull = jnp.where(
-        present[2], demand.delay_price * times[2] + z[2] - 2.0 * demand.server_energy * server_share**2, 0.0
-    )
-    server_push = jnp.where(present[2], 0.1 * demand.delay_price * times[2], 0.0)
+    server_cost = jnp.where(present[2], demand.delay_price * jnp.exp(g[2]), 0.0)
+    server_pull = server_cost + z[2] - 2.0 * demand.server_energy * server_share**2
+    sends, served = (jnp.any(here, axis=0, keepdims=True) for here in present[1:])
     return Iterate(
         x=x,
         t=t,
         slack=slack,
         z=z,
-        q=jnp.where(present[0], weight / -x[0], 0.0),
+        q=jnp.where(present[0], product / -x[0], 0.0),
         r=r,
-        band_price=jnp.where(jnp.any(present[1], axis=0, keepdims=True), total(uplink_pull), 1.0),
-        server_price=jnp.where(
-            jnp.any(present[2], axis=0, keepdims=True),
-            _larger(total(server_pull), total(server_push)),
-            1.0,
-        ),
+        band_price=jnp.where(sends, total(band_pull), 1.0),
+        server_price=jnp.where(served, _larger(total(server_pull), total(_FIRST_MARGIN * server_cost)), 1.0),
         server_slack=1.0 - 0.999 * total(server_share),
     )
 
 
+class _Local(NamedTuple):
+    """What an iteration needs to know of a point; absent stages have share, time and residual zero."""
+
+    present: tuple[Array, ...]
+    y: tuple[Array, ...]  # shares
+    theta: Array
+    pull: tuple[Array, ...]  # price of a stage's time
+    energy: tuple[Array, ...]  # price of a stage's energy; none for the uplink's, which is in its pull
+    slopes: tuple[Array | float, ...]  # h
+    h_slope: Array
+    excess: tuple[Array, ...]  # residuals t - g - σ
+
+
+def _local(demand: Demand, point: Iterate) -> _Local:
+    present = present_stages(demand)
+    share = tuple(jnp.exp(xi) for xi in point.x)
+    theta = jnp.exp(point.t)
+    nats, h, h_slope = spectrum(demand, demand.snr / share[1])
+    speed = (share[0], share[1] * nats, share[2])
+    work = (demand.device_s, demand.uplink_s, demand.server_s)
+    prices = (demand.delay_price, demand.uplink_price, demand.delay_price)
+    y = tuple(jnp.where(here, yi, 0.0) for yi, here in zip(share, present, strict=True))
+    # log(θ / time) at once, so that it has no rounding of large logarithms near one.
+    excess = (
+        point.t + point.x[0] - _log(work[0], present[0]) - point.slack[0],
+        jnp.log(theta * speed[1] / jnp.where(present[1], work[1], 1.0)) - point.slack[1],
+        point.t + point.x[2] - _log(work[2], present[2]) - point.slack[2],
+    )
+    return _Local(
+        present=present,
+        y=y,
+        theta=theta,
+        pull=tuple(
+            price * (jnp.where(here, amount, 0.0) / over)
+            for price, here, amount, over in zip(prices, present, work, speed, strict=True)
+        ),
+        energy=(demand.device_energy * y[0] ** 2, jnp.zeros_like(theta), demand.server_energy * y[2] ** 2),
+        slopes=(1.0, h, 1.0),
+        h_slope=h_slope,
+        excess=excess,
+    )
+
+
+class _Rows(NamedTuple):
+    """The stages' rows, a dx + w h dt (+ y d price) = c + h e, divided by a = k + w h².
+
+    What many others need ends in a division: XLA computes that once and copies what is cheaper into every reader.
+    """
+
+    w: tuple[Array, ...]
+    e: tuple[Array, ...]
+    c: tuple[Array, ...]
+    inverse: tuple[Array, ...]  # 1 / a
+    freedom: tuple[Array, ...]  # k / a, which is 1 - w h² / a without the cancellation
+    own: tuple[Array, ...]  # (c + h e) / a: the step if t and prices stayed
+
+
+class _Knee(NamedTuple):
+    """The knee's pair, eliminated."""
+
+    part: Array  # dr = part load dt + error
+    error: Array
+    pull: Array  # derivative of the waiting's cost by t
+    curvature: Array  # derivative of that by r
+
+
+class _Prices(NamedTuple):
+    """Steps of the prices and of the server's slack, and what they add to the users' rows."""
+
+    band: Array
+    server: Array
+    slack: Array
+    rent: tuple[Array | float, ...]  # taken off the steps of the stages' shares
+    dt: Array | float
+
+
 def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_prices: bool) -> Iterate:
     """The full Newton step towards the central path."""
-    present = present_stages(demand)
-    dtype = point.t.dtype
-    eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
-    x, slack, z = point.x, point.slack, point.z
-    y, theta, times, h, h_slope, excess = _stages(demand, point)
-    slopes: tuple = (1.0, h, 1.0)
-    gap_to_one = -x[0]
+    local = _local(demand, point)
+    target = _target(demand, point, local, config)
+    rows = _share_rows(point, local, target)
+    knee = _knee_pair(demand, point, local.theta, config)
+    load = demand.rate * local.theta
+    # Row of t: a_t dt = c_t + Σ b_i d price_i.
+    a_t = knee.pull + knee.curvature * knee.part * load
+    c_t = -knee.pull - knee.curvature * knee.error
+    for wi, ei, ci, vi, fi, hi in zip(
+        rows.w, rows.e, rows.c, rows.inverse, rows.freedom, local.slopes, strict=True
+    ):
+        a_t += wi * fi
+        c_t += ei * fi - wi * hi * ci * vi
+    inverse_t = 1.0 / _larger(a_t, float(jnp.finfo(a_t.dtype).tiny))
+    own_t = c_t * inverse_t
+    if fixed_prices:
+        still = jnp.zeros_like(point.server_slack)
+        prices = _Prices(still, still, still, (0.0, 0.0, 0.0), 0.0)
+    else:
+        prices = _price_steps(point, local, rows, own_t, inverse_t, config)
+    idle = number_of_stages(demand) == 0  # a user without any stage would sink for ever
+    dt = jnp.where(idle, 0.0, own_t + prices.dt)
+    step = _back_substitution(point, local, rows, target, prices, dt)
+    return step.replace(r=jnp.where(idle, 0.0, knee.part * load * dt + knee.error))
 
-    # Each user's own weight on the central path, so that cheap users do not wait for dear ones.
-    pairs = sum(zi * si for zi, si in zip(z, slack, strict=True)) + point.q * gap_to_one
-    stages = number_of_stages(demand)
-    number = stages + present[0].astype(dtype)
-    pull: tuple = (demand.delay_price * times[0], demand.uplink_price * times[1], demand.delay_price * times[2])
+
+def _target(demand: Demand, point: Iterate, local: _Local, config: SolverConfig) -> Array:
+    """Each user's own weight on the central path, so that cheap users do not wait for dear ones: [N, ...]."""
+    pairs = sum(zi * si for zi, si in zip(point.z, point.slack, strict=True)) - point.q * point.x[0]
+    number = number_of_stages(demand) + local.present[0].astype(pairs.dtype)
     # In proportion to the work, not to θ: θ itself is nearly free for a user with hardly any requests.
-    floor = 4.0 * eps * sum(pull)
-    target = lax.stop_gradient(_larger(pairs * (config.centring / jnp.maximum(number, 1.0)), floor))
+    least = 4.0 * float(jnp.finfo(pairs.dtype).eps) * sum(local.pull)
+    return _larger(pairs * (config.centring / jnp.maximum(number, 1.0)), least)
 
-    # Rows of the shares: a_i dx_i + w_i h_i dt (+ y_i d price) = c_i + h_i e_i, divided by a_i. What many
-    # others need ends in a division: XLA computes that once and copies what is cheaper into every reader.
-    w = tuple(zi / si for zi, si in zip(z, slack, strict=True))
+
+def _share_rows(point: Iterate, local: _Local, target: Array) -> _Rows:
+    """Slacks and multipliers eliminated from the rows of the shares."""
+    present, pull, energy, slopes = local.present, local.pull, local.energy, local.slopes
+    w = tuple(zi / si for zi, si in zip(point.z, point.slack, strict=True))
     e = tuple(
         jnp.where(here, target - zi * ri, 0.0) / si
-        for zi, si, ri, here in zip(z, slack, excess, present, strict=True)
+        for zi, si, ri, here in zip(point.z, point.slack, local.excess, present, strict=True)
     )
-    energy: tuple = (demand.device_energy * y[0] ** 2, demand.server_energy * y[2] ** 2)
-    band_rent, server_rent = point.band_price * y[1], point.server_price * y[2]
-    to_one, q_scaled = target / gap_to_one, point.q / gap_to_one
-    curvature: tuple = (
-        pull[0] + 4.0 * energy[0] + q_scaled,
-        pull[1] * h**2 + (pull[1] + z[1]) * h_slope + band_rent,
-        pull[2] + 4.0 * energy[1] + server_rent,
+    band_rent, server_rent = point.band_price * local.y[1], point.server_price * local.y[2]
+    curvature = (
+        pull[0] + 4.0 * energy[0] - point.q / point.x[0],
+        pull[1] * slopes[1] ** 2 + (pull[1] + point.z[1]) * local.h_slope + band_rent,
+        pull[2] + 4.0 * energy[2] + server_rent,
     )
-    c: tuple = (
-        jnp.where(present[0], pull[0] - 2.0 * energy[0] - to_one, 0.0),
-        pull[1] * h - band_rent,
-        pull[2] - 2.0 * energy[1] - server_rent,
+    c = (
+        jnp.where(present[0], pull[0] - 2.0 * energy[0] + target / point.x[0], 0.0),
+        pull[1] * slopes[1] - band_rent,
+        pull[2] - 2.0 * energy[2] - server_rent,
     )
-    # The matrix does not take part in differentiation; see `refine`.
-    curvature, w = lax.stop_gradient((curvature, w))
     a = tuple(
-        lax.stop_gradient(jnp.where(here, ki + wi * hi**2, 1.0))
+        jnp.where(here, ki + wi * hi**2, 1.0)
         for ki, wi, hi, here in zip(curvature, w, slopes, present, strict=True)
     )
-    inverse_a = tuple(1.0 / ai for ai in a)
-    freedom = tuple(ki / ai for ki, ai in zip(curvature, a, strict=True))
-    free = tuple(ci / ai for ci, ai in zip(c, a, strict=True))
-    own = tuple(fi + hi * ei * vi for fi, hi, ei, vi in zip(free, slopes, e, inverse_a, strict=True))
+    inverse = tuple(1.0 / ai for ai in a)
+    own = tuple(ci / ai + hi * ei * vi for ci, ai, hi, ei, vi in zip(c, a, slopes, e, inverse, strict=True))
+    return _Rows(w, e, c, inverse, tuple(ki / ai for ki, ai in zip(curvature, a, strict=True)), own)
 
-    # The knee's pair, eliminated.
+
+def _knee_pair(demand: Demand, point: Iterate, theta: Array, config: SolverConfig) -> _Knee:
+    """(load - r)(knee - r) = its target, linearised, and the waiting's pull at r."""
+    eps = float(jnp.finfo(theta.dtype).eps)
     load = demand.rate * theta
     above = _larger(load - point.r, eps * load)
     below = _larger(demand.knee - point.r, eps)
     part = below / (above + below)
-    pair_error = above * part - lax.stop_gradient(config.centring * above * part)
     room = 1.0 / (1.0 - point.r)
+    price = (demand.waiting_price + _STILL * demand.delay_price) * theta
     # The slope of the waiting time without the difference that vanishes at small loads.
-    wait = 0.5 * demand.delay_price * theta * point.r * (2.0 - point.r) * room**2
-    wait_curvature = demand.delay_price * theta * room**3
+    pull = 0.5 * price * point.r * (2.0 - point.r) * room**2
+    return _Knee(
+        part=part,
+        error=(1.0 - config.centring) * above * part,
+        pull=pull + demand.backlog_price * theta,
+        curvature=price * room**3,
+    )
 
-    # Row of t: a_t dt = c_t + Σ b_i d price_i, with 1 - w h² / a written as k / a, in which nothing cancels.
-    a_t = wait + wait_curvature * part * load
-    c_t = -wait - wait_curvature * pair_error
-    for fi, wi, ei, hi, ci in zip(freedom, w, e, slopes, free, strict=True):
-        a_t += wi * fi
-        c_t += ei * fi - wi * hi * ci
-    inverse_t = lax.stop_gradient(1.0 / _larger(a_t, tiny))
-    own_t = c_t / lax.stop_gradient(_larger(a_t, tiny))
 
-    idle = stages == 0  # a user without any stage would sink for ever
-    if fixed_prices:
-        band_step, server_step, server_slack_step = (jnp.zeros_like(point.server_slack),) * 3
-        rent: tuple = (0.0, 0.0, 0.0)
-        dt = own_t
-    else:
-        # The two prices.
-        band_row, server_row = ((lax.stop_gradient(y[i]), lax.stop_gradient(y[i] * inverse_a[i])) for i in (1, 2))
-        band_t, server_t = (lax.stop_gradient(w[i] * slopes[i] * y[i] * inverse_a[i]) for i in (1, 2))
-        m22 = total(band_row[0] * band_row[1] + band_t**2 * inverse_t)
-        m23 = total(band_t * server_t * inverse_t)
-        m33 = total(server_row[0] * server_row[1] + server_t**2 * inverse_t)
-        d2 = total(band_row[0] * own[1] - band_t * own_t + y[1]) - 1.0
-        d3 = total(server_row[0] * own[2] - server_t * own_t + y[2]) - 1.0
-        floor = eps * (total(lax.stop_gradient(pull[2])) + tiny / eps)
-        server_target = _larger(config.centring * point.server_price * point.server_slack, floor)
-        m33 += point.server_slack / point.server_price
-        d3 += server_target / point.server_price
-        anyone = jnp.any(present[1], axis=0, keepdims=True)
-        d2, m22 = jnp.where(anyone, d2, 0.0), jnp.where(anyone, m22, 1.0)
-        server_step = (m22 * d3 - m23 * d2) / lax.stop_gradient(_larger(m22 * m33 - m23**2, tiny))
-        band_step = (d2 - m23 * server_step) / m22
-        server_slack_step = server_target / point.server_price - point.server_slack * (
-            1.0 + server_step / point.server_price
-        )
-        rent = (0.0, band_row[1] * band_step, server_row[1] * server_step)
-        dt = own_t + (band_t * band_step + server_t * server_step) * inverse_t
+def _price_steps(
+    point: Iterate, local: _Local, rows: _Rows, own_t: Array, inverse_t: Array, config: SolverConfig
+) -> _Prices:
+    """The two budgets, once the users are eliminated: a symmetric system of two rows."""
+    dtype = own_t.dtype
+    eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
+    y, anyone = local.y, jnp.any(local.present[1], axis=0, keepdims=True)
+    band_rent, server_rent = (y[i] * rows.inverse[i] for i in (1, 2))
+    band_t, server_t = (rows.w[i] * local.slopes[i] * y[i] * rows.inverse[i] for i in (1, 2))
+    m22 = total(y[1] * band_rent + band_t**2 * inverse_t)
+    m23 = total(band_t * server_t * inverse_t)
+    m33 = total(y[2] * server_rent + server_t**2 * inverse_t) + point.server_slack / point.server_price
+    d2 = total(y[1] * rows.own[1] - band_t * own_t + y[1]) - 1.0
+    d3 = total(y[2] * rows.own[2] - server_t * own_t + y[2]) - 1.0
+    least = eps * (total(local.pull[2]) + tiny / eps)
+    target = _larger(config.centring * point.server_price * point.server_slack, least)
+    d3 += target / point.server_price
+    d2, m22 = jnp.where(anyone, d2, 0.0), jnp.where(anyone, m22, 1.0)
+    server = (m22 * d3 - m23 * d2) / _larger(m22 * m33 - m23**2, tiny)
+    band = (d2 - m23 * server) / m22
+    return _Prices(
+        band=band,
+        server=server,
+        slack=target / point.server_price - point.server_slack * (1.0 + server / point.server_price),
+        rent=(0.0, band_rent * band, server_rent * server),
+        dt=(band_t * band + server_t * server) * inverse_t,
+    )
 
-    # Back substitution.
-    dt = jnp.where(idle, 0.0, dt)
+
+def _back_substitution(
+    point: Iterate, local: _Local, rows: _Rows, target: Array, prices: _Prices, dt: Array
+) -> Iterate:
+    """Steps of shares, slacks and multipliers from those of t and the prices."""
+    present, slopes = local.present, local.slopes
     dx = tuple(
         jnp.where(here, oi - wi * hi * vi * dt - pi, 0.0)
-        for oi, wi, hi, vi, pi, here in zip(own, w, slopes, inverse_a, rent, present, strict=True)
+        for oi, wi, hi, vi, pi, here in zip(
+            rows.own, rows.w, slopes, rows.inverse, prices.rent, present, strict=True
+        )
     )
     dslack = tuple(
         jnp.where(here, dt + hi * dxi + ri, 0.0)
-        for hi, dxi, ri, here in zip(slopes, dx, excess, present, strict=True)
+        for hi, dxi, ri, here in zip(slopes, dx, local.excess, present, strict=True)
     )
     dz = tuple(
         jnp.where(here, (target - zi * dsi) / si - zi, 0.0)
-        for zi, si, dsi, here in zip(z, slack, dslack, present, strict=True)
+        for zi, si, dsi, here in zip(point.z, point.slack, dslack, present, strict=True)
     )
+    dq = -(target + point.q * dx[0]) / point.x[0] - point.q
     return Iterate(
         x=dx,
         t=dt,
         slack=dslack,
         z=dz,
-        q=jnp.where(present[0], to_one - point.q + q_scaled * dx[0], 0.0),
-        r=jnp.where(idle, 0.0, part * load * dt + pair_error),
-        band_price=band_step,
-        server_price=server_step,
-        server_slack=server_slack_step,
+        q=jnp.where(present[0], dq, 0.0),
+        r=point.r,
+        band_price=prices.band,
+        server_price=prices.server,
+        server_slack=prices.slack,
     )
 
 
@@ -515,17 +629,8 @@ def _advance(demand: Demand, point: Iterate, step: Iterate, config: SolverConfig
 
 
 def total(values: Array) -> Array:
-    """Sum over users, [N, ...] to [1, ...].
-
-    Written out, it fuses and runs along the batch; a reduction would run within a problem's few users.
-    """
-    num_users = values.shape[0]
-    if num_users <= _BLOCK:
-        return reduce(jnp.add, (values[n : n + 1] for n in range(num_users)))
-    whole = num_users // _BLOCK
-    blocks = values[: whole * _BLOCK].reshape(whole, _BLOCK, *values.shape[1:])
-    sums = total(reduce(jnp.add, (blocks[:, n] for n in range(_BLOCK))))
-    return sums if whole * _BLOCK == num_users else sums + total(values[whole * _BLOCK :])
+    """Sum over users, [N, ...] to [1, ...]."""
+    return jnp.sum(values, axis=0, keepdims=True)
 
 
 def _larger(a: Array, b: Array | float) -> Array:

@@ -7,13 +7,17 @@ from pathlib import Path
 from jaxmec.profiles._measure import HalfTimes, measure, measured_profile
 from jaxmec.profiles._profile import profile
 from jaxmec.profiles._split import Split, split
+from jaxmec.profiles.choice import Choice, Costs, choose
 from jaxmec.profiles.table import PartitionProfile, Stages
 
 __all__ = [
+    "Choice",
+    "Costs",
     "HalfTimes",
     "PartitionProfile",
     "Split",
     "Stages",
+    "choose",
     "load",
     "measure",
     "measured_profile",

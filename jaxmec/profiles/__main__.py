@@ -1,4 +1,4 @@
-"""Where should this network be cut? Prints its cut table and draws the picture.
+"""Where should this network be cut? Prints its cut table and the answer, and draws the picture.
 
 python -m jaxmec.profiles resnet50 --device raspberry_pi_4 --server epyc_7742 --bandwidth 2e6 --snr-db 20
 python -m jaxmec.profiles my_package.my_module:my_model --rate 10e6 --out mine.png --save mine.json
@@ -17,24 +17,30 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from jaxmec import devices, profiles
-from jaxmec.profiles import PartitionProfile
+from jaxmec.devices import Device
+from jaxmec.profiles import PartitionProfile, Stages
+from jaxmec.profiles.choice import OBJECTIVES, Choice, Costs, choose
+
+_RATES_BPS = np.logspace(4, 10, 241)  # of the verdicts
+_SHOWN = (1 / 16, 1 / 4, 1, 4, 16)  # rates of the printed answer, over the given one
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """Cut table of a network, and its fastest cut between a device and a server over an uplink."""
+    """Cut table of a network, and its best cuts between a device and a server over an uplink."""
 
     network: tyro.conf.Positional[str]
     """A name such as resnet50, a profile's .json file, or MODULE:FUNCTION. The function is called without
     arguments and returns (fn, params, *inputs) as `jaxmec.profiles.profile` takes them, shapes instead of arrays
     suffice; or a PartitionProfile."""
     device: str = "raspberry_pi_4"
-    """Class of device that runs the rows up to the cut, see jaxmec/devices.yaml."""
+    """Class of device that runs the rows up to the cut, see jaxmec/devices.yaml; or a .yaml file of one's own."""
     server: str = "epyc_7742"
-    """Class of device that runs the rest."""
+    """Class of device that runs the rest, likewise."""
     bandwidth: Annotated[float, tyro.conf.arg(metavar="HZ")] = 2e6
     """Of the uplink."""
     snr_db: float = 20.0
@@ -43,8 +49,18 @@ class Flags:
     """Uplink rate, bits per second, instead of bandwidth and snr."""
     wire_bits: Literal[8, 16, 32] = 8
     """Bits per floating-point number that crosses."""
+    per_channel: bool = False
+    """Quantise with a scale per channel instead of one per array."""
     input_bits: float | None = None
     """Bits of a raw input, if other than the network's own."""
+    downlink_bits: float | None = None
+    """Bits that return wherever the server runs the last layer, if other than the network's own."""
+    downlink_rate: Annotated[float, tyro.conf.arg(metavar="BPS")] = math.inf
+    """Of the downlink, bits per second."""
+    round_trip: Annotated[float, tyro.conf.arg(metavar="S")] = 0.0
+    """Time of an empty message there and back."""
+    tx_power: Annotated[float, tyro.conf.arg(metavar="W")] = 0.2
+    """Of the device's radio while it sends."""
     max_tensors: int = 1
     """Arrays that may cross at a cut of MODULE:FUNCTION."""
     prune: bool = False
@@ -59,55 +75,37 @@ def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     flags = tyro.cli(Flags, args=argv, prog="python -m jaxmec.profiles")
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
+            rate_bps = _rate_bps(flags)
             table = _table(flags)
+            device, server = devices.load(flags.device), devices.load(flags.server)
+            stages = devices.stage_seconds(
+                table, device, server, flags.wire_bits, flags.input_bits, flags.per_channel
+            )
         for text in dict.fromkeys(str(one.message) for one in caught if one.category is UserWarning):
-            errors.print(f"[yellow]warning:[/yellow] {_plain(text)}")
-        device, server = devices.load(flags.device), devices.load(flags.server)
-        rate_bps = _rate_bps(flags)
-        out = flags.out or Path(f"{table.name}.png")
-        table.plot(device, server, rate_bps, out, flags.wire_bits, flags.input_bits)
+            errors.print(f"[yellow]warning:[/yellow] {escape(text)}")
+        out = flags.out or Path(f"{table.name.replace('/', '_')}.png")
+        between = f"{device.name}, {rate_bps / 1e6:.3g} Mbit/s, {server.name}".replace("_", " ")
+        table.plot(stages, rate_bps, out, f"{table.name}: {between}", flags.downlink_rate, flags.round_trip)
         if flags.save:
             table.save(flags.save)
     except (ValueError, OSError) as error:
-        errors.print(f"[red]error:[/red] {_plain(str(error))}")
+        errors.print(f"[red]error:[/red] {escape(str(error))}")
         return 2
-    stages = table.stages(device, server, flags.wire_bits, flags.input_bits)
-    total = stages.delay_s(rate_bps)
-    best = int(np.argmin(total))
-    printed = Table(
-        title=f"{table.name} between {device.name} and {server.name} at {rate_bps / 1e6:.3g} Mbit/s",
-        highlight=False,
-    )
-    for header in ("cut", "after", "MMAC", "device ms", "kbit", "uplink ms", "server ms", "total ms"):
-        printed.add_column(header, justify="left" if header == "after" else "right", overflow="fold")
-    for i, label in enumerate(table.labels):
-        printed.add_row(
-            str(i),
-            _plain(label),
-            f"{table.macs[i] / 1e6:.1f}",
-            f"{1e3 * stages.device_work_s[i]:.2f}",
-            f"{stages.uplink_bits[i] / 1e3:.1f}",
-            f"{1e3 * stages.uplink_bits[i] / rate_bps:.2f}",
-            f"{1e3 * stages.server_work_s[i]:.2f}",
-            f"{1e3 * total[i]:.2f}",
-            style="bold green" if i == best else "",
-        )
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    console.print(printed)
-    console.print(
-        f"best cut: {best}, after {_plain(table.labels[best])}: {1e3 * total[best]:.2f} ms; all on the server "
-        f"{1e3 * total[0]:.2f} ms, all on the device {1e3 * total[-1]:.2f} ms"
-    )
-    console.print(f"written: {', '.join(str(file) for file in (out, flags.save) if file)}")
+    _print_cuts(console, flags, table, stages, rate_bps, f"{table.name} between {device.name} and {server.name}")
+    _print_answer(console, flags, table, stages, rate_bps, (device, server))
+    console.print(f"written: {', '.join(escape(str(file)) for file in (out, flags.save) if file)}")
     return 0
 
 
 def _table(flags: Flags) -> PartitionProfile:
     table = _made(flags) if ":" in flags.network else profiles.load(flags.network)
-    return table.pruned(flags.wire_bits) if flags.prune else table
+    if flags.downlink_bits is not None:
+        table = dataclasses.replace(table, downlink_bits=flags.downlink_bits)
+    return table.pruned(flags.wire_bits, flags.input_bits, flags.per_channel) if flags.prune else table
 
 
 def _made(flags: Flags) -> PartitionProfile:
@@ -141,14 +139,84 @@ def _rate_bps(flags: Flags) -> float:
         value = getattr(flags, name)
         if value is not None and not (0 < value < math.inf):
             raise ValueError(f"{name}: got {value}; allowed is a finite number above 0")
+    for name in ("downlink_bits", "round_trip", "tx_power"):
+        value = getattr(flags, name)
+        if value is not None and not (0 <= value < math.inf):
+            raise ValueError(f"{name}: got {value}; allowed is a finite number of at least 0")
+    if not flags.downlink_rate > 0:
+        raise ValueError(f"downlink_rate: got {flags.downlink_rate}; allowed is a number above 0")
     if flags.rate is not None:
         return flags.rate
     return flags.bandwidth * math.log2(1 + 10 ** (flags.snr_db / 10))
 
 
-def _plain(text: str) -> str:
-    """Text whose brackets are no markup."""
-    return text.replace("[", "\\[")
+def _print_cuts(
+    console: Console, flags: Flags, table: PartitionProfile, stages: Stages, rate_bps: float, title: str
+) -> None:
+    """A row per cut, the fastest marked, and the sentence that says it."""
+    total = stages.delay_s(rate_bps, flags.downlink_rate, flags.round_trip)
+    best = int(np.argmin(total))
+    printed = Table(title=escape(f"{title} at {rate_bps / 1e6:.3g} Mbit/s"), highlight=False)
+    columns = {
+        "MMAC": table.macs / 1e6,
+        "device ms": 1e3 * stages.device_work_s,
+        "kbit": stages.uplink_bits / 1e3,
+        "wire ms": 1e3 * (total - stages.device_work_s - stages.server_work_s),
+        "server ms": 1e3 * stages.server_work_s,
+        "total ms": 1e3 * total,
+    }
+    if table.device_peak_bytes is not None:
+        columns["peak MB"] = table.device_peak_bytes / 1e6
+    for header in ("cut", "after", *columns):
+        printed.add_column(header, justify="left" if header == "after" else "right", overflow="fold")
+    for i, label in enumerate(table.labels):
+        numbers = (f"{values[i]:.{1 if name in ('MMAC', 'kbit') else 2}f}" for name, values in columns.items())
+        printed.add_row(str(i), escape(label), *numbers, style="bold green" if i == best else "")
+    console.print(printed)
+    if more := table.more_text():
+        console.print(f"{len(table)} cuts; {more}")
+    console.print(
+        f"best cut: {best}, after {escape(table.labels[best])}: {1e3 * total[best]:.2f} ms; all on the server "
+        f"{1e3 * total[0]:.2f} ms, all on the device {1e3 * total[-1]:.2f} ms"
+    )
+
+
+def _print_answer(
+    console: Console,
+    flags: Flags,
+    table: PartitionProfile,
+    stages: Stages,
+    rate_bps: float,
+    sides: tuple[Device, Device],
+) -> None:
+    """The best cut by objective and uplink rate, what it is worth, and how far the seconds may err."""
+    costs = Costs(sides[0].power_w, flags.tx_power, flags.downlink_rate, flags.round_trip)
+    errors = [
+        0.0 if measured is not None or not math.isfinite(side.typical_error) else side.typical_error
+        for side, measured in zip(sides, (table.device_s, table.server_s), strict=True)
+    ]
+    objectives = [name for name in OBJECTIVES if name != "memory" or table.device_peak_bytes is not None]
+    shown = rate_bps * np.array(_SHOWN)
+
+    def answer(objective: str, rates: np.ndarray) -> Choice:
+        return choose(table, stages, rates, costs, objective, *errors)
+
+    printed = Table(title="best cut; loss of the better end / by the model's error", highlight=False)
+    for header in ("uplink Mbit/s", *objectives):
+        printed.add_column(header, justify="right")
+    choices = [answer(objective, shown) for objective in objectives]
+    for i, rate in enumerate(shown):
+        cells = (f"{c.best[i]}; {c.end_loss[i]:.1%} / {c.error_loss[i]:.1%}" for c in choices)
+        printed.add_row(f"{rate / 1e6:.3g}", *cells)
+    console.print(printed)
+    for objective in objectives:
+        console.print(answer(objective, _RATES_BPS).verdict())
+    for side, measured in zip(sides, (table.device_s, table.server_s), strict=True):
+        if measured is None:
+            known = math.isfinite(side.typical_error)
+            size = f"errs by {side.typical_error:.0%}" if known else "errs by an unknown amount"
+            scaled = "; this network's whole time was measured" if table.name in side.measured_s else ""
+            console.print(f"{side.name}: the latency model {size} on networks left out of its fit{scaled}")
 
 
 if __name__ == "__main__":

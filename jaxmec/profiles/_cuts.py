@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
-
-import jax.numpy as jnp
 
 from jaxmec.profiles._cost import Cost
 from jaxmec.profiles._graph import Graph, Kind, Operation
+from jaxmec.profiles._wire import Crossing
 
+# A mask or token numbers beside an activation are no tensor of their own: what no convolution or matrix product
+# has touched does not count up to this share of the bytes of the largest array that crosses.
+SIDE_SHARE = 0.05
+LOOK_AHEAD = 3  # limits of tensors beyond the given one, of which is told how many cuts they would open
 _KINDS = {"conv_general_dilated": "conv", "dot_general": "matmul"}
 
 
@@ -21,15 +25,12 @@ class Cut:
     label: str  # place in the model of the last convolution or matrix product before it
     before: Cost  # of all operations on the device
     crossing: tuple[int, ...]  # values that are sent
+    arrays: tuple[Crossing, ...]  # these, as the table has them
 
-    def elements(self, graph: Graph) -> int:
-        """Floating-point numbers that cross."""
-        return sum(graph.values[i].size for i in self.crossing if _is_float(graph, i))
-
-    def integer_bits(self, graph: Graph) -> int:
-        """Bits of whatever else crosses, such as token numbers."""
-        others = [graph.values[i] for i in self.crossing if not _is_float(graph, i)]
-        return sum(value.size if value.dtype == bool else 8 * value.bytes for value in others)
+    @functools.cached_property
+    def sent_bits(self) -> int:
+        """At 8 bits per float: by this one place is preferred to another."""
+        return sum(array.bits(8) for array in self.arrays)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Cuts:
 
     rows: list[Cut]
     reason: str  # empty if there are cuts inside
+    more: tuple[tuple[int, int], ...]  # (max_tensors, further rows) of the next limits that open any
 
 
 def find_cuts(graph: Graph, max_tensors: int) -> Cuts:
@@ -48,24 +50,45 @@ def find_cuts(graph: Graph, max_tensors: int) -> Cuts:
 
     Args:
       graph: the traced program.
-      max_tensors: at most so many values may cross.
+      max_tensors: at most so many arrays may cross, small side inputs apart.
     """
-    returned, _ = graph.wanted()
-    request = [i for i in graph.needed if graph.operations[i].kind is Kind.REQUEST]
-    end = len(graph.operations)
-    last_use: dict[int, int] = {}
-    for index in request:
-        last_use |= dict.fromkeys(graph.operations[index].inputs, index)
-    last_use |= dict.fromkeys(returned, end)
+    first, places, final = _places(graph)
+    side = _side_inputs(graph)
+    tensors = [_tensors(graph, place, side) for place in places]
 
-    inputs = [leaf for one in graph.input_leaves for leaf in one]
-    live = {i for i in inputs if i in last_use and graph.values[i].kind is Kind.REQUEST}
-    first = Cut(0, "input", Cost(), tuple(sorted(live)))
+    def rows(limit: int) -> list[Cut]:
+        allowed = [place for place, number in zip(places, tensors, strict=True) if number <= limit]
+        return [first, *_best(allowed, first, final), final]
+
+    chosen = rows(max_tensors)
+    more: list[tuple[int, int]] = []
+    for limit in range(max_tensors + 1, max_tensors + 1 + LOOK_AHEAD):
+        further = len(rows(limit)) - len(chosen) if limit in tensors else 0
+        if further > (more[-1][1] if more else 0):
+            more.append((limit, further))
+    reason = "" if len(chosen) > 2 else _reason(graph, places, tensors, max_tensors)
+    return Cuts(chosen, reason, tuple(more))
+
+
+def _places(graph: Graph) -> tuple[Cut, list[Cut], Cut]:
+    """The inputs, every place between two operations where a cut may lie, and everything."""
+    returned, _ = graph.wanted()
+    last_use = graph.last_use()
+    live = {
+        leaf
+        for one in graph.input_leaves
+        for leaf in one
+        if leaf in last_use and graph.values[leaf].kind is Kind.REQUEST
+    }
+    as_sent = [Crossing.of(value.shape, value.dtype) for value in graph.values]
+
+    def cut(position: int, label: str, before: Cost, crossing: Iterable[int]) -> Cut:
+        return Cut(position, label, before, tuple(crossing), tuple(as_sent[i] for i in crossing))
+
+    first = cut(0, "input", Cost(), sorted(live))
     forbidden = _inside_updates(graph)
     total, label, number = Cost(), "input", 0
-    cuts: list[Cut] = []
-    fewest: tuple[int, str] | None = None
-    whole: Operation | None = None
+    places: list[Cut] = []
     for index in graph.needed:
         operation = graph.operations[index]
         if operation.kind is Kind.CONSTANT:
@@ -74,24 +97,32 @@ def find_cuts(graph: Graph, max_tensors: int) -> Cuts:
         if operation.cost.heavy_ops:
             number += 1
             label = _label(operation, number)
-            if whole is None or operation.cost.macs > whole.cost.macs:
-                whole = operation
         if operation.kind is Kind.REQUEST:
             live.difference_update(i for i in operation.inputs if last_use[i] == index)
             live.update(i for i in operation.outputs if last_use.get(i, -1) > index)
-        if index == graph.needed[-1] or index + 1 in forbidden:
-            continue
-        if len(live) <= max_tensors:
-            cuts.append(Cut(index + 1, label, total, tuple(sorted(live))))
-        elif total.macs and (fewest is None or len(live) < fewest[0]):
-            fewest = len(live), label
+        if index != graph.needed[-1] and index + 1 not in forbidden:
+            places.append(cut(index + 1, label, total, sorted(live)))
     crossing = dict.fromkeys(i for i in returned if graph.values[i].kind is Kind.REQUEST)
-    final = Cut(end, "output", total, tuple(crossing))
-    rows = [first, *_best(graph, cuts, first, final), final]
-    return Cuts(rows, "" if len(rows) > 2 else _reason(fewest, whole, total, max_tensors))
+    return first, places, cut(len(graph.operations), "output", total, crossing)
 
 
-def _best(graph: Graph, cuts: list[Cut], first: Cut, final: Cut) -> list[Cut]:
+def _side_inputs(graph: Graph) -> set[int]:
+    """Inputs of a request and what is made of them before any convolution or matrix product."""
+    light = {leaf for one in graph.input_leaves for leaf in one}
+    for operation in (graph.operations[i] for i in graph.request_operations()):
+        of_request = [i for i in operation.inputs if not graph.values[i].constant]
+        if not operation.cost.heavy_ops and light.issuperset(of_request):
+            light.update(operation.outputs)
+    return light
+
+
+def _tensors(graph: Graph, cut: Cut, side: set[int]) -> int:
+    """Arrays that cross, without the small ones among the side inputs."""
+    large = SIDE_SHARE * max((graph.values[i].bytes for i in cut.crossing), default=0)
+    return sum(i not in side or graph.values[i].bytes > large for i in cut.crossing)
+
+
+def _best(cuts: list[Cut], first: Cut, final: Cut) -> list[Cut]:
     """One cut per distinct cost; at no cost and at all of it only if it sends less than that row does."""
 
     def cost(cut: Cut) -> tuple[float, ...]:
@@ -100,11 +131,10 @@ def _best(graph: Graph, cuts: list[Cut], first: Cut, final: Cut) -> list[Cut]:
     best = {cost(first): first}
     for cut in cuts:
         rival = best.get(cost(cut))
-        sent = _sent(graph, cut)
-        if rival is None or sent < _sent(graph, rival) or (rival is not first and sent == _sent(graph, rival)):
+        if rival is None or (cut.sent_bits, rival is first) <= (rival.sent_bits, False):
             best[cost(cut)] = cut
     last = best.get(cost(final))
-    if last is not None and _sent(graph, last) >= _sent(graph, final):
+    if last is not None and last.sent_bits >= final.sent_bits:
         del best[cost(final)]
     return [cut for cut in best.values() if cut is not first]
 
@@ -173,27 +203,28 @@ def _label(operation: Operation, number: int) -> str:
     return f"{operation.label} stage{number} {_KINDS.get(operation.name, operation.name)}".strip()
 
 
-def _reason(fewest: tuple[int, str] | None, whole: Operation | None, total: Cost, max_tensors: int) -> str:
-    if whole is not None and whole.cost.macs >= total.macs > 0:
+def _reason(graph: Graph, places: list[Cut], tensors: list[int], max_tensors: int) -> str:
+    operations = [graph.operations[i] for i in graph.needed if graph.operations[i].kind is not Kind.CONSTANT]
+    macs = sum(operation.cost.macs for operation in operations)
+    whole = max(operations, key=lambda operation: operation.cost.macs)
+    if whole.cost.macs >= macs > 0:
         return (
             f"all multiply-accumulates lie in one {whole.name}"
             + (f" ({whole.label})" if whole.label else "")
             + "; write it as layers to cut between"
         )
-    if fewest is not None:
+    over = [
+        (number, i)
+        for i, number in enumerate(tensors)
+        if number > max_tensors and (places[i].before.macs or not macs)
+    ]
+    if over:
+        fewest, i = min(over)
         return (
-            f"more than max_tensors={max_tensors} arrays cross at every place inside, the fewest, {fewest[0]}, "
-            f"after {fewest[1]}; pass max_tensors={fewest[0]}"
+            f"more than max_tensors={max_tensors} arrays cross at every place inside, the fewest, {fewest}, "
+            f"after {places[i].label}; pass max_tensors={fewest}"
         )
     return "no operation inside costs anything"
-
-
-def _sent(graph: Graph, cut: Cut) -> float:
-    return 8.0 * cut.elements(graph) + cut.integer_bits(graph)
-
-
-def _is_float(graph: Graph, value: int) -> bool:
-    return bool(jnp.issubdtype(graph.values[value].dtype, jnp.floating))
 
 
 def rows_read(graph: Graph, among: Iterable[int], leaf: int) -> tuple[int, ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +31,7 @@ def measure(
     params: Any,
     *inputs: Any,
     resident: Sequence[int] = (),
-    local_outputs: bool | Sequence[int] = False,
+    local_outputs: bool | Sequence[Hashable] = False,
     repeats: int = 20,
 ) -> HalfTimes:
     """Time the two halves of a `split` on this machine: jitted, warm, the median of the repeats.
@@ -67,7 +67,7 @@ def measured_profile(
     rows: Sequence[int] | None = None,
     repeats: int = 20,
     resident: Sequence[int] = (),
-    local_outputs: bool | Sequence[int] = False,
+    local_outputs: bool | Sequence[Hashable] = False,
     max_tensors: int = 1,
     **options: Any,
 ) -> PartitionProfile:
@@ -85,7 +85,7 @@ def measured_profile(
       resident: as for `profile`.
       local_outputs: as for `profile`.
       max_tensors: as for `profile`.
-      **options: `name`, `input_bits` and `source` of `profile`.
+      **options: `name`, `batch`, `input_bits`, `downlink_bits` and `source` of `profile`.
     """
     cutting: dict[str, Any] = {"resident": resident, "local_outputs": local_outputs, "max_tensors": max_tensors}
     table = profile(fn, params, *inputs, **cutting, **options)

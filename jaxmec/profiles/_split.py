@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxmec.profiles._cuts import Cut, rows_read
-from jaxmec.profiles._graph import Graph, Kind, evaluate, needed
-from jaxmec.profiles._profile import analyse
+from jaxmec.profiles._evaluate import evaluate
+from jaxmec.profiles._graph import Graph, Kind, needed
+from jaxmec.profiles._profile import analyse, whole_number
+from jaxmec.profiles._wire import check_wire_bits, from_wire, relative_error, to_wire
 
 
 class Split(NamedTuple):
@@ -35,9 +37,10 @@ def split(
     *inputs: Any,
     cut: int,
     resident: Sequence[int] = (),
-    local_outputs: bool | Sequence[int] = False,
+    local_outputs: bool | Sequence[Hashable] = False,
     max_tensors: int = 1,
     wire_bits: int | None = None,
+    per_channel: bool = False,
 ) -> Split:
     """Cut a function at a row of its profile, into two that run.
 
@@ -60,31 +63,34 @@ def split(
       *inputs: as for `profile`.
       cut: the row of the profile that is made with the same options.
       resident: as for `profile`. The tail takes these inputs after what crosses.
-      local_outputs: as for `profile`. The head returns (crossing, a tuple of these outputs), and the tail what fn
-        returns, each with what it has computed of them.
+      local_outputs: as for `profile`. The head returns (crossing, these outputs in a tuple, or in a dictionary if
+        fn returns one), and the tail what fn returns, each with what it has computed of them.
       max_tensors: as for `profile`.
-      wire_bits: 8 or 16 quantises floats that cross to whole numbers with one scale per array; None sends them as
-        they are.
+      wire_bits: 8 or 16 quantises floats of more bits that cross to whole numbers with one scale per array; 32
+        sends wider ones as float32; None sends all as they are. Infinities and NaN stay what they are.
+      per_channel: quantise with a scale per index of an array's last axis, so that one outlier costs only its own
+        channel precision.
 
     Returns:
       The two halves, both jittable, and what each needs. `wire_error(params, *inputs)` is the root mean square
       error of every output over its own root mean square, as the quantisation causes it on given inputs.
 
     Raises:
-      ValueError: as `profile`; for a row that does not exist; for other wire_bits.
+      ValueError: as `profile`; for a row that does not exist; for other wire_bits. The halves raise it for arrays
+        that are missing or of another shape than fn was cut with.
     """
-    if wire_bits not in (None, 8, 16):
-        raise ValueError(f"wire_bits: got {wire_bits!r}; allowed are None, 8 and 16")
+    check_wire_bits(wire_bits)
     graph, cuts = analyse(fn, params, inputs, resident, local_outputs, max_tensors)
-    if not isinstance(cut, int) or not 0 <= cut < len(cuts.rows):
+    row = whole_number(cut)
+    if row is None or not 0 <= row < len(cuts.rows):
         reason = f" (no cut lies inside: {cuts.reason})" if cuts.reason else ""
         raise ValueError(f"cut: got {cut!r}; allowed is 0..{len(cuts.rows) - 1}{reason}")
-    here = cuts.rows[cut]
+    here = cuts.rows[row]
     head_side, tail_side = _sides(graph, here)
     kept = tuple(inputs[i] for i in graph.resident)
 
     def halves(bits: int | None) -> tuple[Callable, Callable]:
-        return _head(graph, head_side, here, bits), _tail(graph, tail_side, here)
+        return _head(graph, head_side, here, bits, per_channel), _tail(graph, tail_side, here)
 
     head, tail = halves(wire_bits)
     head_params, tail_params = (_reduced_params(side, params) for side in (head_side, tail_side))
@@ -126,9 +132,12 @@ class _Side:
                 continue
             if array is None:
                 raise ValueError(f"{name}: an array of shape {self.graph.values[value].shape} is missing")
-            rows = self.rows.get(value)
-            if rows is not None and jnp.shape(array)[0] != len(rows):
+            rows, whole = self.rows.get(value), self.graph.values[value].shape
+            shape = jnp.shape(array)
+            if shape == whole and rows is not None:
                 array = _take(array, rows)
+            elif shape != (whole if rows is None else (len(rows), *whole[1:])):
+                raise ValueError(f"{name}: got an array of shape {shape}; allowed is {whole}")
             known[value] = array
         return known
 
@@ -178,7 +187,7 @@ def _sides(graph: Graph, cut: Cut) -> tuple[_Side, _Side]:
     )
 
 
-def _head(graph: Graph, side: _Side, cut: Cut, wire_bits: int | None) -> Callable:
+def _head(graph: Graph, side: _Side, cut: Cut, wire_bits: int | None, per_channel: bool) -> Callable:
     def head(params: Any, *inputs: Any) -> Any:
         if len(inputs) != len(graph.input_trees):
             raise ValueError(f"inputs: got {len(inputs)}; allowed are {len(graph.input_trees)}")
@@ -186,10 +195,13 @@ def _head(graph: Graph, side: _Side, cut: Cut, wire_bits: int | None) -> Callabl
         for i, (tree, given, values) in enumerate(zip(graph.input_trees, inputs, graph.input_leaves, strict=True)):
             known |= side.leaves(tree, given, values, f"input {i}")
         known = side.run(known)
-        crossing = tuple(_to_wire(known[i], wire_bits) for i in cut.crossing)
+        crossing = tuple(to_wire(known[i], wire_bits, per_channel) for i in cut.crossing)
         if not graph.local_outputs:
             return crossing
-        return crossing, tuple(_output(side, known, position) for position in graph.local_outputs)
+        outputs = {position: _output(side, known, position) for position in graph.local_outputs}
+        if graph.container is dict:
+            return crossing, {graph.output_keys[position]: output for position, output in outputs.items()}
+        return crossing, tuple(outputs.values())
 
     return head
 
@@ -201,13 +213,29 @@ def _tail(graph: Graph, side: _Side, cut: Cut) -> Callable:
         known = side.leaves(graph.param_tree, params, graph.param_leaves, "params")
         for i, given in zip(graph.resident, resident, strict=True):
             known |= side.leaves(graph.input_trees[i], given, graph.input_leaves[i], f"input {i}")
-        for i, array in zip(cut.crossing, crossing, strict=True):
-            known[i] = _from_wire(array, graph.values[i].dtype)
+        known |= _received(graph, cut, crossing)
         known = side.run(known)
         outputs = [_output(side, known, position) for position in range(len(graph.outputs))]
+        if graph.container is dict:
+            return dict(zip(graph.output_keys, outputs, strict=True))
         return outputs[0] if graph.container is None else graph.container(outputs)
 
     return tail
+
+
+def _received(graph: Graph, cut: Cut, crossing: Any) -> dict[int, Any]:
+    """Arrays by value, of what the head has sent."""
+    expected = ", ".join(map(str, cut.arrays))
+    if not isinstance(crossing, tuple | list) or len(crossing) != len(cut.crossing):
+        got = f"{len(crossing)} arrays" if isinstance(crossing, tuple | list) else type(crossing).__name__
+        raise ValueError(f"crossing: got {got}; allowed is a tuple of {len(cut.crossing)}: {expected}")
+    known = {}
+    for i, sent in zip(cut.crossing, crossing, strict=True):
+        shape = jnp.shape(sent[0] if isinstance(sent, tuple | list) else sent)
+        if shape != graph.values[i].shape:
+            raise ValueError(f"crossing: got an array of shape {shape}; allowed are {expected}")
+        known[i] = from_wire(sent, graph.values[i].dtype)
+    return known
 
 
 def _output(side: _Side, known: dict[int, Any], position: int) -> Any:
@@ -247,36 +275,13 @@ def _bytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(lambda x: x, tree)))
 
 
-def _to_wire(x: jax.Array, wire_bits: int | None) -> Any:
-    """Whole numbers of `wire_bits` and their scale, a float32; anything but floats as it is."""
-    if wire_bits is None or not jnp.issubdtype(x.dtype, jnp.floating):
-        return x
-    levels = 2 ** (wire_bits - 1) - 1
-    x = x.astype(jnp.float32)
-    largest = jnp.max(jnp.abs(x), initial=0.0)
-    scale = jnp.where(largest > 0, largest / levels, 1.0)
-    return jnp.round(x / scale).astype(jnp.int8 if wire_bits == 8 else jnp.int16), scale
-
-
-def _from_wire(x: Any, dtype: Any) -> jax.Array:
-    if isinstance(x, tuple):
-        levels, scale = x
-        return (levels * scale).astype(dtype)
-    return x
-
-
 def _wire_error(graph: Graph, quantised: tuple[Callable, Callable], exact: tuple[Callable, Callable]) -> Callable:
-    def relative(approximate: jax.Array, true: jax.Array) -> jax.Array:
-        a, b = (jnp.asarray(x, float) for x in (approximate, true))
-        power = jnp.mean(b**2)
-        return jnp.sqrt(jnp.mean((a - b) ** 2) / jnp.where(power > 0, power, 1.0))
-
     def wire_error(params: Any, *inputs: Any) -> Any:
         resident = [inputs[i] for i in graph.resident]
         results = []
         for head, tail in (quantised, exact):
             crossing = head(params, *inputs)
             results.append(tail(params, crossing[0] if graph.local_outputs else crossing, *resident))
-        return jax.tree.map(relative, *results)
+        return jax.tree.map(relative_error, *results)
 
     return wire_error

@@ -1,22 +1,27 @@
-"""`PartitionProfile`: what a network costs at each cut."""
+"""`PartitionProfile`: what a network costs at each cut; `Stages`: what it demands of a device and a server."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmec.profiles._wire import Crossing, check_wire_bits
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from jaxmec.devices import Device
-
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _UNITS = (("GMAC", 1e9), ("MMAC", 1e6), ("kMAC", 1e3))
-_COLUMNS = ("macs", "other_ops", "heavy_ops", "bytes_moved", "elements", "integer_bits")
+_MACS = ("winograd_macs", "conv_macs", "matmul_macs", "depthwise_macs")
+_WORK = (*_MACS, "other_ops", "heavy_ops", "kernels", "bytes_moved")
+_MEMORY = ("device_peak_bytes", "server_peak_bytes", "device_weight_bytes", "server_weight_bytes")
+_MEASURED = ("device_s", "server_s")
+_OPTIONAL = (*_MEMORY, *_MEASURED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +31,19 @@ class Stages:
     device_work_s: np.ndarray  # seconds of the device at full speed
     uplink_bits: np.ndarray
     server_work_s: np.ndarray  # seconds of the server at full capacity
+    downlink_bits: np.ndarray  # that return
 
-    def delay_s(self, rate_bps: float) -> np.ndarray:
-        """Seconds that one request takes at every cut, alone and with all speed, at an uplink rate: float64[K]."""
-        return self.device_work_s + self.uplink_bits / rate_bps + self.server_work_s
+    def delay_s(self, rate_bps: float, downlink_bps: float = math.inf, round_trip_s: float = 0.0) -> np.ndarray:
+        """Seconds that one request takes at every cut, alone and with all speed: float64[K].
+
+        Args:
+          rate_bps: of the uplink, bits per second.
+          downlink_bps: of the downlink.
+          round_trip_s: propagation and protocol, wherever the server takes part.
+        """
+        travels = (self.uplink_bits > 0) | (self.downlink_bits > 0) | (self.server_work_s > 0)
+        wire_s = self.uplink_bits / rate_bps + self.downlink_bits / downlink_bps + round_trip_s * travels
+        return self.device_work_s + wire_s + self.server_work_s
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,108 +51,141 @@ class PartitionProfile:
     """A network's cut table. Row 0 sends the inputs, the last row runs everything on the device.
 
     The columns are float64[K]; those of work are cumulative over what runs on the device. A measured profile
-    also has seconds, which then replace the latency models of `stages`.
+    also has seconds, which then replace the latency models of `jaxmec.devices.stage_seconds`.
     """
 
     name: str
     labels: tuple[str, ...]  # place in the model of the last heavy operation on the device
-    macs: np.ndarray
+    winograd_macs: np.ndarray  # multiply-accumulates of 3 x 3 convolutions of stride 1
+    conv_macs: np.ndarray  # of other convolutions wider than one position
+    matmul_macs: np.ndarray  # of matrix products and convolutions of one position
+    depthwise_macs: np.ndarray  # of convolutions whose output channels read one input channel each
     other_ops: np.ndarray
     heavy_ops: np.ndarray  # convolutions and matrix products
-    bytes_moved: np.ndarray
-    elements: np.ndarray  # floating-point numbers that cross
-    integer_bits: np.ndarray  # bits of other values that cross
+    kernels: np.ndarray  # passes over memory: all operations but those fused into a neighbour
+    bytes_moved: np.ndarray  # that kernels read and write
+    crossing: tuple[tuple[Crossing, ...], ...]  # arrays that are sent
+    device_peak_bytes: np.ndarray | None = None  # most activations that the head holds at once
+    server_peak_bytes: np.ndarray | None = None
+    device_weight_bytes: np.ndarray | None = None  # parameters that the head reads
+    server_weight_bytes: np.ndarray | None = None
+    batch: int | None = None  # requests that one run serves, if known
     input_bits: float | None = None  # of row 0, e.g. of a camera image; None: like any activation
+    downlink_bits: float = 0.0  # that return wherever the server runs the last layer
+    more_cuts: tuple[tuple[int, int], ...] = ()  # (max_tensors, further rows) of the next limits that open any
     source: str = ""
     device_s: np.ndarray | None = None  # measured, cumulative
     server_s: np.ndarray | None = None  # measured, what remains
 
     def __post_init__(self) -> None:
-        for column in (*_COLUMNS, "device_s", "server_s"):
-            values = getattr(self, column)
-            if values is None and column in ("device_s", "server_s"):
+        if len(self.labels) < 2:
+            raise ValueError(f"profile {self.name!r}: got {len(self.labels)} rows; at least two are needed")
+        for column in (*_WORK, *_OPTIONAL):
+            if column in _OPTIONAL and getattr(self, column) is None:
                 continue
-            values = np.asarray(values, float)
-            if values.shape != (len(self.labels),):
-                raise ValueError(
-                    f"profile {self.name!r}: {column}: got shape {values.shape}; allowed is one value for each "
-                    f"of the {len(self.labels)} labels"
-                )
+            values = self._per_row(column, np.asarray(getattr(self, column), float))
             if not (np.isfinite(values) & (values >= 0)).all():
                 raise ValueError(
                     f"profile {self.name!r}: {column}: got {values}; allowed are finite numbers of at least 0"
                 )
             object.__setattr__(self, column, values)
-        if len(self.labels) < 2:
-            raise ValueError(f"profile {self.name!r}: got {len(self.labels)} rows; at least two are needed")
+        if len(self.crossing) != len(self):
+            raise ValueError(
+                f"profile {self.name!r}: crossing: got {len(self.crossing)} rows; allowed are {len(self)}"
+            )
+        for field in ("input_bits", "downlink_bits"):
+            value = getattr(self, field)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(
+                    f"profile {self.name!r}: {field}: got {value!r}; allowed is a finite number of at least 0"
+                )
+
+    def _per_row(self, column: str, values: np.ndarray) -> np.ndarray:
+        if values.shape != (len(self),):
+            raise ValueError(
+                f"profile {self.name!r}: {column}: got shape {values.shape}; allowed is one value for each "
+                f"of the {len(self)} labels"
+            )
+        return values
 
     def __len__(self) -> int:
         """Number of cuts."""
         return len(self.labels)
 
-    def stages(
-        self, device: Device, server: Device, wire_bits: int = 8, input_bits: float | None = None
-    ) -> Stages:
-        """Demands of every cut between a device and a server.
+    @property
+    def macs(self) -> np.ndarray:
+        """All multiply-accumulates on the device: float64[K]."""
+        return sum((getattr(self, name) for name in _MACS), np.zeros(len(self)))
+
+    @property
+    def elements(self) -> np.ndarray:
+        """Floating-point numbers that cross: float64[K]."""
+        return np.array([sum(one.size for one in row if one.is_float) for row in self.crossing], float)
+
+    def uplink_bits(
+        self, wire_bits: int | None = 8, input_bits: float | None = None, per_channel: bool = False
+    ) -> np.ndarray:
+        """Bits that cross at every cut: those of the arrays that a `split` with these options sends.
 
         Args:
-          device: runs the rows up to the cut.
-          server: runs the rest.
-          wire_bits: bits per floating-point number that crosses.
+          wire_bits: 8 or 16 per float that has more, and a scale of 32 bits per array; 32 per float that has more;
+            None for floats as they are. Other numbers cross as they are.
           input_bits: bits that row 0 sends, if other than the profile's own.
-        """
-        if self.server_s is None:
-            modelled = server.latency_s(self)
-            server_work_s = modelled[-1] - modelled
-        else:
-            server_work_s = self.server_s
-        return Stages(
-            device_work_s=device.latency_s(self) if self.device_s is None else self.device_s,
-            uplink_bits=self.uplink_bits(wire_bits, input_bits),
-            server_work_s=server_work_s,
-        )
+          per_channel: a scale per channel.
 
-    def uplink_bits(self, wire_bits: int = 8, input_bits: float | None = None) -> np.ndarray:
-        """Bits that cross at every cut, with the arguments of `stages`: float64[K]."""
-        bits = self.elements * wire_bits + self.integer_bits
+        Returns:
+          float64[K].
+
+        Raises:
+          ValueError: for other wire_bits.
+        """
+        check_wire_bits(wire_bits)
+        bits = np.array([sum(one.bits(wire_bits, per_channel) for one in row) for row in self.crossing], float)
         first = self.input_bits if input_bits is None else input_bits
         if first is not None:
             bits[0] = first
         return bits
 
+    def returning_bits(self) -> np.ndarray:
+        """Bits that return at every cut, none where everything runs on the device: float64[K]."""
+        return np.where(np.arange(len(self)) < len(self) - 1, self.downlink_bits, 0.0)
+
     def plot(
         self,
-        device: Device,
-        server: Device,
+        stages: Stages,
         rate_bps: float,
         path: str | Path | None = None,
-        wire_bits: int = 8,
-        input_bits: float | None = None,
+        title: str = "",
+        downlink_bps: float = math.inf,
+        round_trip_s: float = 0.0,
     ) -> Figure:
         """The picture by which an engineer decides: seconds and bits of every cut, with the fastest marked.
 
         Args:
-          device: as for `stages`.
-          server: as for `stages`.
+          stages: of this table, see `jaxmec.devices.stage_seconds`.
           rate_bps: of the uplink, bits per second.
           path: of an image file to write, if any.
-          wire_bits: as for `stages`.
-          input_bits: as for `stages`.
+          title: of the picture; the profile's name if absent.
+          downlink_bps: as for `Stages.delay_s`.
+          round_trip_s: as for `Stages.delay_s`.
         """
         from jaxmec.profiles._plot import draw
 
-        figure = draw(self, device, server, rate_bps, wire_bits, input_bits)
+        wire_s = stages.delay_s(rate_bps, downlink_bps, round_trip_s) - stages.device_work_s - stages.server_work_s
+        figure = draw(self.labels, stages, wire_s, title or self.name)
         if path is not None:
             figure.savefig(path)
         return figure
 
-    def pruned(self, wire_bits: int = 8) -> PartitionProfile:
+    def pruned(
+        self, wire_bits: int | None = 8, input_bits: float | None = None, per_channel: bool = False
+    ) -> PartitionProfile:
         """Without the cuts that send no less than an earlier one; the first and the last row always stay.
 
         A later cut loads the device more, so it pays only where it sends less, or where the server's time is
-        worth more than the device's.
+        worth more than the device's. The arguments are those of `uplink_bits`.
         """
-        bits = self.uplink_bits(wire_bits)
+        bits = self.uplink_bits(wire_bits, input_bits, per_channel)
         smallest = np.minimum.accumulate(bits)
         keep = np.concatenate([[True], bits[1:] < smallest[:-1]])
         keep[-1] = True
@@ -148,16 +195,20 @@ class PartitionProfile:
         """A profile of some of the rows, in the given order."""
         columns: dict[str, Any] = {
             column: None if getattr(self, column) is None else getattr(self, column)[which]
-            for column in (*_COLUMNS, "device_s", "server_s")
+            for column in (*_WORK, *_OPTIONAL)
         }
-        return dataclasses.replace(self, labels=tuple(self.labels[i] for i in which), **columns)
+        labels = tuple(self.labels[i] for i in which)
+        crossing = tuple(self.crossing[i] for i in which)
+        return dataclasses.replace(self, labels=labels, crossing=crossing, **columns)
 
     def save(self, path: str | Path) -> None:
         """Write as JSON."""
         data: dict[str, Any] = {"format": FORMAT_VERSION}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
+            if field.name == "crossing":
+                value = [[str(one) for one in row] for row in value]
+            elif isinstance(value, np.ndarray):
                 value = [int(v) if v == int(v) else v for v in value.tolist()]
             if value is not None:
                 data[field.name] = value
@@ -177,30 +228,50 @@ class PartitionProfile:
         except (json.JSONDecodeError, AttributeError, KeyError) as error:
             raise ValueError(f"{path}: no partition profile in JSON: {error!r}") from None
         if version != FORMAT_VERSION:
-            raise ValueError(f"{path}: format: got {version!r}; allowed is {FORMAT_VERSION}")
+            raise ValueError(
+                f"{path}: format: got {version!r}; allowed is {FORMAT_VERSION}: make and save the profile again"
+            )
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := set(data) - known:
             raise ValueError(f"{path}: unknown field {unknown.pop()!r}; allowed are {', '.join(sorted(known))}")
         try:
-            return cls(**{**data, "labels": tuple(data["labels"])})
+            labels = tuple(data.pop("labels"))
+            crossing = tuple(tuple(Crossing.parse(one) for one in row) for row in data.pop("crossing"))
+            more = tuple((limit, number) for limit, number in data.pop("more_cuts", ()))
+            return cls(labels=labels, crossing=crossing, more_cuts=more, **data)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{path}: field missing: {error}") from None
+            raise ValueError(f"{path}: field missing or of a wrong kind: {error}") from None
+
+    def more_text(self) -> str:
+        """What a higher limit of tensors would open; empty if nothing."""
+        texts = [f"{number} with {limit}" for limit, number in self.more_cuts]
+        return ", ".join(texts).replace(" with ", " more with max_tensors=", 1)
 
     def __str__(self) -> str:
         """The table as text."""
         width = max(len(label) for label in self.labels)
         unit, scale = next((one for one in _UNITS if self.macs[-1] >= one[1] / 10), _UNITS[-1])
-        lines = [
-            f"{self.name}: {len(self)} cuts, {self.macs[-1] / scale:.3f} {unit}",
-            f"{'cut':>3}  {'after':<{width}}  {unit:>8}  {'heavy':>5}  {'MB moved':>9}  {'elements':>9}  "
-            f"{'other bits':>10}",
+        columns: list[tuple[str, np.ndarray, str]] = [
+            (unit, self.macs / scale, "8.3f"),
+            ("heavy", self.heavy_ops, "5.0f"),
+            ("MB moved", self.bytes_moved / 1e6, "8.1f"),
+            ("kbit as is", self.uplink_bits(None) / 1e3, "10.1f"),
+            ("kbit at 8", self.uplink_bits() / 1e3, "9.1f"),
         ]
-        measured = {"device ms": self.device_s, "server ms": self.server_s}
-        lines[-1] += "".join(f"  {name:>9}" for name, seconds in measured.items() if seconds is not None)
+        if self.device_peak_bytes is not None:
+            columns.append(("peak MB", self.device_peak_bytes / 1e6, "7.2f"))
+        for name, seconds in (("device ms", self.device_s), ("server ms", self.server_s)):
+            if seconds is not None:
+                columns.append((name, 1e3 * seconds, "9.3f"))
+        more = self.more_text()
+        lines = [
+            f"{self.name}: {len(self)} cuts{f' ({more})' if more else ''}, {self.macs[-1] / scale:.3f} {unit}"
+        ]
+        lines.append(
+            f"{'cut':>3}  {'after':<{width}}"
+            + "".join(f"  {name:>{int(form.split('.')[0])}}" for name, _, form in columns)
+        )
         for i, label in enumerate(self.labels):
-            lines.append(
-                f"{i:>3}  {label:<{width}}  {self.macs[i] / scale:>8.3f}  {self.heavy_ops[i]:>5.0f}  "
-                f"{self.bytes_moved[i] / 1e6:>9.1f}  {self.elements[i]:>9.0f}  {self.integer_bits[i]:>10.0f}"
-                + "".join(f"  {1e3 * seconds[i]:>9.3f}" for seconds in measured.values() if seconds is not None)
-            )
+            numbers = "".join(f"  {values[i]:>{form}}" for _, values, form in columns)
+            lines.append(f"{i:>3}  {label:<{width}}{numbers}")
         return "\n".join(lines)

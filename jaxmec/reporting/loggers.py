@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jaxmec.config import ConfigError
+from jaxmec.reporting.files import replace_file
 
 
 class Logger(Protocol):
@@ -23,12 +24,16 @@ class Logger(Protocol):
 
 
 class MetricsFile:
-    """A CSV file of one row per update; on resuming, rows after the checkpoint are dropped."""
+    """A CSV file of one row per update; on resuming, rows after the checkpoint are dropped.
+
+    The kept rows replace the file as a whole before anything is appended, so that no moment is without them.
+    """
 
     def __init__(self, path: Path, rows: int) -> None:
-        kept = path.read_text().splitlines()[: rows + 1] if rows and path.exists() else []
-        self._file = path.open("w", newline="")
-        self._file.writelines(f"{line}\n" for line in kept)
+        kept = path.read_text().splitlines(keepends=True)[: rows + 1] if rows and path.exists() else []
+        self.missing = max(rows - max(len(kept) - 1, 0), 0)  # rows of a resumed run that the file has lost
+        replace_file(path, "".join(kept))
+        self._file = path.open("a", newline="")
         self._header_written = bool(kept)
 
     def write(self, row: Mapping[str, float]) -> None:

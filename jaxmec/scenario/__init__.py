@@ -7,6 +7,7 @@ assemble.py   from that to an environment and its parameters
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.scenario.assemble import FIDELITIES, assemble
 from jaxmec.scenario.schema import Scenario
 
-__all__ = ["DEFAULT", "FIDELITIES", "Scenario", "find", "make", "scenarios"]
+__all__ = ["DEFAULT", "FIDELITIES", "Scenario", "files", "find", "make", "scenarios"]
 
 DEFAULT = "district10"  # what commands run where no scenario is named
 
@@ -53,6 +54,38 @@ def make(
             raise ConfigError(f"{path}: num_users: got {num_users}; allowed only with a single user group")
         data["users"] = [{**data["users"][0], "count": num_users}]
     return assemble(build(Scenario, data, path), path, fidelity)
+
+
+def files(scenario: str | Path) -> dict[str, bytes]:
+    """Everything on disk that a scenario is made of, by path relative to its own file, which is "scenario.yaml".
+
+    They are the profiles and traces that the file names; a copy of them is the same scenario elsewhere.
+
+    Raises:
+      ConfigError: as `find` and `read_yaml`, and for a file that does not lie in the scenario's folder.
+    """
+    path = find(scenario)
+    contents = {"scenario.yaml": path.read_bytes()} if path.exists() else {}
+    for text in _texts(read_yaml(path)):
+        other = path.parent / text
+        if "." in text and other.is_file():
+            if Path(text).is_absolute() or ".." in Path(text).parts:
+                raise ConfigError(f"{path}: got {text!r}; allowed are files in the scenario's own folder")
+            contents[text] = other.read_bytes()
+    return contents
+
+
+def _texts(data: Any) -> Iterator[str]:
+    """All texts in plain data, keys among them."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping):
+        for name, value in data.items():
+            yield from _texts(name)
+            yield from _texts(value)
+    elif isinstance(data, list):
+        for item in data:
+            yield from _texts(item)
 
 
 def find(scenario: str | Path) -> Path:

@@ -41,7 +41,7 @@ def assemble(config: Scenario, path: Path, fidelity: str = "stationary") -> tupl
     )
     networks = [_load(profiles.load, _relative(name, path), path, "users.networks") for name in network_names]
     if config.wire.prune:
-        networks = [network.pruned() for network in networks]
+        networks = [network.pruned(config.wire.activation_bits) for network in networks]
     classes = [_load(devices.load, name, path, "users.devices") for name in device_names]
     server = _load(devices.load, config.server.device, path, "server.device")
 
@@ -135,7 +135,7 @@ def _tables(
         return np.pad(column, (0, num_cuts - len(column)), mode="edge")
 
     bits = config.wire.activation_bits
-    stages = [[network.stages(device, server, wire_bits=bits) for device in classes] for network in networks]
+    stages = [[devices.stage_seconds(network, device, server, bits) for device in classes] for network in networks]
     return (
         np.array([[pad(stage.device_work_s) for stage in row] for row in stages]),
         np.array([pad(row[0].uplink_bits) for row in stages]),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 
-from jaxmec.agents.run import RunConfig, dump_run
+from jaxmec.agents.run import RunConfig, plain_run
 from jaxmec.reporting.figures import sweep as figures
 from jaxmec.reporting.files import replace_file, write_csv
 from jaxmec.reporting.tables import table
@@ -52,7 +53,8 @@ def _draw_curves(folder: Folder, config: SweepConfig, wanted: Curves) -> None:
 
 def write_best(folder: Folder, scenario: str, best: Setting) -> None:
     """Write the best setting as a configuration of train/main.py."""
-    replace_file(folder.path / "best.yaml", dump_run(RunConfig(scenario=scenario, algorithm=best.algorithm)))
+    run = RunConfig(scenario=scenario, algorithm=best.algorithm)
+    replace_file(folder.path / "best.yaml", yaml.safe_dump(plain_run(run), sort_keys=False))
 
 
 def ranking_table(rows: list[Row], config: SweepConfig) -> Table:

@@ -1,4 +1,7 @@
-"""The learner's parts by hand, and whole runs on systems whose best policy is known."""
+"""Whole runs: on systems whose best policy or value is known, and what a run promises."""
+
+import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -6,117 +9,161 @@ import numpy as np
 import pytest
 
 import jaxmec
-from jaxmec.agents import PPOConfig, distribution, make_train, normalise, ppo
-from jaxmec.agents.advantage import gae
-from jaxmec.agents.networks import forward, make_network, valid_cuts
+from jaxmec import spaces
+from jaxmec.agents import PPO, Evolution, Imitation, WhiteBox, make_train
+from jaxmec.agents.actor_critic import forward
+from jaxmec.agents.algorithm import run_updates
+from jaxmec.agents.networks import NETWORKS
 from jaxmec.delay import serial_delay
-from jaxmec.features import CUT_FEATURES, USER_FEATURES
+from jaxmec.evaluation import objectives_at
+from jaxmec.observation import Views
 from jaxmec.policies import make_policy
 
-SMALL = PPOConfig(num_envs=32, num_steps=4, num_minibatches=2, total_steps=32 * 4 * 3, width=16)
+SMALL = PPO(num_envs=32, num_steps=4, num_minibatches=2, total_steps=32 * 4 * 3, width=16)
+SHORT = {"num_envs": 256, "num_minibatches": 4, "total_steps": 256 * 100, "width": 16}
 
 
-def test_gae_by_hand_with_termination_and_truncation():
-    # γ = .5, λ = .5; step 1 is truncated into a state worth 4, step 2 terminates, step 3 goes on
-    advantage = gae(
-        reward_t=jnp.array([1.0, 2.0, 3.0, 4.0]),
-        value_t=jnp.array([0.5, 1.0, 1.5, 2.0]),
-        value_tp1=jnp.array([1.0, 4.0, 9.0, 6.0]),
-        terminated_t=jnp.array([False, False, True, False]),
-        truncated_t=jnp.array([False, True, False, False]),
-        discount=0.5,
-        trace_decay=0.5,
-    )
-    # δ = 1, 3, 1.5, 5;  A3 = 5, A2 = 1.5, A1 = 3, A0 = 1 + .25 * 3
-    np.testing.assert_allclose(advantage, [1.75, 3.0, 1.5, 5.0])
+@pytest.fixture(scope="module")
+def single():
+    """One user has no one to share with: the best cut is a function of its own observation."""
+    return jaxmec.make("coinfer10", num_users=1, radio={"bandwidth_hz": 2e6})
 
 
-def test_clipping_acts_on_each_user_alone():
-    ratio = jnp.array([1.5, 1.5, 0.5, 0.5])
-    advantage = jnp.array([1.0, -1.0, 1.0, -1.0])
-    np.testing.assert_allclose(ppo.clipped_gain(ratio, advantage, 0.2), [1.2, -1.5, 0.5, -0.8])
+@pytest.mark.parametrize(
+    "algorithm",
+    [PPO(**SHORT), WhiteBox(**SHORT), Imitation(**SHORT, expert="closed_form")],
+    ids=lambda a: type(a).__name__,
+)
+def test_a_run_approaches_the_exhaustive_optimum(single, algorithm):
+    env, params = single
+    result = jax.jit(make_train(env, algorithm))(jax.random.key(0), params)
+    assert all(np.isfinite(value).all() for value in result.metrics.values())
+    states = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), result.learner.env_state)
+    policies = {name: make_policy(name, env) for name in ("exhaustive", "local_only")}
+    policies["learned"] = algorithm.policy(env, result.learner)
+    found = objectives_at(env, policies, jax.random.key(1), params, states)
+    assert found["learned"].mean() < 1.03 * found["exhaustive"].mean()
+    assert found["local_only"].mean() > 1.2 * found["exhaustive"].mean()  # the task is not trivial
 
 
-def test_masked_categorical_by_hand():
-    logits = jnp.log(jnp.array([[0.5, 0.25, 0.25, 1.0]])).at[0, 3].set(-1e9)
-    assert np.isclose(distribution.log_prob(logits, jnp.array([1]))[0], np.log(0.25))
-    assert np.isclose(distribution.entropy(logits)[0], 1.5 * np.log(2))
-    assert np.isfinite(jax.grad(lambda x: distribution.entropy(x).sum())(logits)).all()
-    draws = jax.vmap(distribution.sample, (0, None))(jax.random.split(jax.random.key(0), 4000), logits)
-    shares = np.bincount(np.asarray(draws).ravel(), minlength=4) / 4000
-    assert (np.abs(shares - [0.5, 0.25, 0.25, 0]) < 4 * 0.5 / np.sqrt(4000)).all()
-    assert shares[3] == 0
+class Mood(NamedTuple):
+    slot: jax.Array  # int32[]
+    happy: jax.Array  # [] 0 in an episode's first slot, 1 ever after
 
 
-def test_running_moments_are_those_of_all_users_and_of_the_cuts_that_exist():
-    rng = np.random.default_rng(0)
-    num_user, num_cut = len(USER_FEATURES), len(CUT_FEATURES)
-    users, cuts = rng.normal(3.0, 2.0, (60, 4, num_user)), rng.normal(-1.0, 0.5, (60, 4, 5, num_cut))
-    cuts[..., 0] = rng.random((60, 4, 5)) < 0.7
-    cuts[..., 3] = 2.5  # never varies
-    rows = np.concatenate([users, cuts.reshape(60, 4, 5 * num_cut)], axis=-1)
-    moments = normalise.init()
-    for part in np.split(rows, [7, 30]):
-        moments = normalise.update(moments, jnp.asarray(part, jnp.float32))
-    users, existing = users.reshape(-1, num_user), cuts[cuts[..., 0] == 1]
-    np.testing.assert_allclose(moments.mean, [*users.mean(0), *existing.mean(0)], rtol=1e-4)
-    np.testing.assert_allclose(moments.variance, [*users.var(0), *existing.var(0)], rtol=1e-3, atol=1e-9)
-    rows[..., num_user + 3 :: num_cut] = 9.0  # what never varied tells nothing, and any number of cuts is served
-    scaled = np.asarray(normalise.apply(moments, jnp.asarray(rows[..., :-num_cut], jnp.float32)))
-    np.testing.assert_allclose(scaled[..., :num_user].reshape(-1, num_user).std(0), 1.0, rtol=1e-3)
-    assert (scaled[..., num_user + 3 :: num_cut] == 0).all()
-    expected = (cuts[..., 0, 1] - existing[:, 1].mean()) / existing[:, 1].std()
-    np.testing.assert_allclose(scaled[..., num_user + 1], expected, atol=1e-3)
+@dataclasses.dataclass(frozen=True)
+class Twice:
+    """One user whose options change nothing; a slot brings one in the second mood and nothing in the first.
+
+    Episodes are cut off after three slots. With discount 1/2, being happy for ever is worth 2, and so the first mood
+    0 + 1/2 * 2 = 1; if the end of an episode were its death, or led into the fresh one, both would be worth less.
+    """
+
+    reward_signals: tuple[str, ...] = ("environment",)
+
+    def reset_staggered(self, key, params):
+        slot = jax.random.randint(key, (), 0, 3)
+        state = Mood(slot, (slot > 0).astype(float))
+        return self.observe(state, params), state
+
+    def observe(self, state, params):
+        return state.happy.reshape(1, 1)
+
+    def unpack(self, observation):
+        options = jnp.zeros((*observation.shape[:-1], 2, 1))
+        return Views(observation, options, jnp.ones(options.shape[:-1], bool))
+
+    def observation_space(self, params):
+        return spaces.Box(0.0, 1.0, (1, 1))
+
+    def step(self, key, state, action, params):
+        truncated = state.slot >= 2
+        after = Mood(jnp.where(truncated, 0, state.slot + 1), jnp.where(truncated, 0.0, 1.0))
+        info = {"final_observation": jnp.ones((1, 1))}
+        return self.observe(after, params), after, state.happy, jnp.asarray(False), truncated, info
+
+    def reward_signal(self, name, observation, reward, info):
+        return reward
+
+    def metrics(self, state, reward, info, params):
+        return {"reward": reward}
 
 
-def test_set_network_is_equivariant_and_serves_any_number_of_users():
-    env, params = jaxmec.make("coinfer4")
-    network = make_network("set", env.num_cuts, 16)
-    obs, _ = env.reset(jax.random.key(0), params)
-    weights = network.init(jax.random.key(1), obs, valid_cuts(obs, env.num_cuts))
+@dataclasses.dataclass(frozen=True)
+class Bandit(Twice):
+    """The option whose feature is the larger pays it."""
 
-    def act(obs):
-        return network.apply(weights, obs, valid_cuts(obs, env.num_cuts))
+    def reset_staggered(self, key, params):
+        state = jax.random.uniform(key, (2,))
+        return self.observe(state, params), state
 
-    logits, values = act(obs)
-    order = jnp.array([2, 0, 3, 1])
-    shuffled_logits, shuffled_values = act(obs[order])
-    np.testing.assert_allclose(shuffled_logits, logits[order], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(shuffled_values, values[order], rtol=1e-4, atol=1e-5)
-    assert act(jnp.concatenate([obs, obs[:2]]))[0].shape == (6, env.num_cuts)
-    assert (np.asarray(logits)[~np.asarray(valid_cuts(obs, env.num_cuts))] < -1e8).all()
+    def observe(self, state, params):
+        return state[None]
+
+    def unpack(self, observation):
+        return Views(observation, observation[..., None], jnp.ones(observation.shape, bool))
+
+    def observation_space(self, params):
+        return spaces.Box(0.0, 1.0, (1, 2))
+
+    def step(self, key, state, action, params):
+        observation, after = self.reset_staggered(key, params)
+        info = {"final_observation": observation}
+        return observation, after, state[action[0]], jnp.asarray(False), jnp.asarray(False), info
 
 
-@pytest.mark.parametrize("teacher", ["objective", "regret"])
-def test_a_run_approaches_the_exhaustive_optimum(teacher):
-    # One user has no one to share with: the best cut is a function of its own observation.
-    env, params = jaxmec.make("coinfer10", num_users=1, radio={"bandwidth_hz": 2e6})
-    config = PPOConfig(
-        num_envs=256, num_minibatches=4, total_steps=256 * 100, width=16,
-        teacher=teacher,
+def test_values_with_a_discount_look_past_the_end_of_an_episode():
+    env = Twice()
+    algorithm = PPO(
+        reward="environment", discount=0.5, num_envs=16, num_steps=4, num_minibatches=2, width=8,
+        learning_rate=1e-2, total_steps=16 * 4 * 400,
     )  # fmt: skip
-    result = jax.jit(make_train(env, config))(jax.random.key(0), params)
-    metrics = result.metrics
-    assert all(np.isfinite(value).all() for value in metrics.values())
-    network = make_network(config.network, env.num_cuts, config.width)
-    learner = result.learner
-    states = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), learner.env_state)
-    observation = jax.vmap(env.observe, (0, None))(states, params)
-    mask = valid_cuts(observation, env.num_cuts)
-    cuts = jnp.argmax(forward(network, learner.moments, learner.params, observation)[0], axis=-1)
-    keys = jax.random.split(jax.random.key(1), config.num_envs)
-    best = jax.vmap(make_policy("exhaustive", env), (0, 0, None))(keys, states, params)
-
-    def objective(state, cut):
-        return ppo_objective(env, state, cut, params)
-
-    learned, optimum, local = (np.asarray(jax.vmap(objective)(states, c)) for c in (cuts, best, mask.sum(-1) - 1))
-    assert learned.mean() < 1.03 * optimum.mean()
-    assert local.mean() > 1.2 * optimum.mean()  # the task is not trivial
+    learner = jax.jit(make_train(env, algorithm))(jax.random.key(0), None).learner
+    observation = jnp.array([0.0, 1.0]).reshape(2, 1, 1)
+    _, value = forward(env, NETWORKS["set"](width=8), learner.model, observation)
+    np.testing.assert_allclose(value[:, 0], [1.0, 2.0], atol=0.05)
 
 
-def ppo_objective(env, state, cut, params):
-    return env.step_env(jax.random.key(0), state, cut, params)[4]["objective"]
+@pytest.mark.parametrize("num_epochs", [1, 3])
+def test_every_epoch_takes_a_step_for_every_minibatch(num_epochs):
+    algorithm = PPO(
+        reward="environment", num_epochs=num_epochs, num_envs=16, num_steps=4, num_minibatches=2, width=8,
+        total_steps=16 * 4 * 5, learning_rate=0.1, clip=0.05,
+    )  # fmt: skip
+    result = jax.jit(make_train(Twice(), algorithm))(jax.random.key(0), None)
+    (count,) = (leaf for leaf in jax.tree.leaves(result.learner.optimiser) if leaf.dtype == jnp.int32)
+    assert count == 5 * num_epochs * 2
+    assert result.learner.updates == 5
+
+
+def test_a_first_step_clips_nothing_and_later_epochs_do():
+    clipped = {}
+    for num_epochs in (1, 8):
+        algorithm = PPO(
+            reward="environment", num_epochs=num_epochs, num_envs=16, num_steps=4, num_minibatches=1, width=8,
+            total_steps=16 * 4, learning_rate=0.1, clip=1e-3,
+        )  # fmt: skip
+        train = jax.jit(make_train(Bandit(), algorithm))
+        clipped[num_epochs] = float(train(jax.random.key(0), None).metrics["clipped"][0])
+    assert clipped[1] == 0  # the probabilities are still those of the draw
+    assert clipped[8] > 0.3
+
+
+def test_evolution_finds_the_better_of_two_options():
+    pytest.importorskip("evosax")
+
+    env = Bandit()
+    algorithm = Evolution(
+        reward="environment", num_envs=256, population=16, width=8, total_steps=256 * 4 * 60, learning_rate=0.05
+    )
+    with jax.numpy_rank_promotion("allow"):  # evosax relies on it
+        result = jax.jit(make_train(env, algorithm))(jax.random.key(0), None)
+    policy = algorithm.policy(env, result.learner)
+    states = jax.random.uniform(jax.random.key(1), (400, 2))
+    chosen = jax.vmap(policy, (None, 0, None))(None, states, None)[:, 0]
+    assert (np.asarray(chosen) == np.asarray(states).argmax(axis=1)).mean() > 0.95
+    np.testing.assert_allclose(result.metrics["fitness"], result.metrics["reward"], rtol=1e-5)
+    assert result.metrics["reward"][-10:].mean() > 0.6  # a half is chance, two thirds the best
 
 
 def test_regret_is_what_a_cut_costs_more_at_given_prices():
@@ -124,7 +171,8 @@ def test_regret_is_what_a_cut_costs_more_at_given_prices():
     env, params = jaxmec.make("coinfer10", num_users=1)
     _, state = env.reset(jax.random.key(0), params)
     prices = 1.5, 0.8
-    regret = jax.jit(lambda state: ppo._regret(env, state, params, *map(jnp.asarray, prices)))(state)[0]
+    info = dict(zip(("bandwidth_price", "server_price"), map(jnp.asarray, prices), strict=True))
+    regret = jax.jit(env.regret)(state, info, params)[0]
     p = jax.tree.map(lambda leaf: np.asarray(leaf, float)[..., None, None, None], env.cut_problems(state, params))
     own = np.geomspace(0.02, 1, 60)[:, None, None]
     band, server = np.geomspace(0.02, 2, 80)[:, None], np.geomspace(0.02, 2, 80)
@@ -159,12 +207,12 @@ def test_seeds_and_rates_in_one_vmap_are_the_separate_runs():
 
 def test_updates_in_two_calls_are_those_of_one():
     env, params = jaxmec.make("coinfer4")
-    start = ppo.init(env, SMALL, jax.random.key(0), params)
-    run = jax.jit(lambda learner, n: ppo.run_updates(env, SMALL, learner, params, n), static_argnums=1)
+    start = jax.jit(lambda key: SMALL.init(env, key, params))(jax.random.key(0))
+    run = jax.jit(lambda learner, n: run_updates(env, SMALL, learner, params, n), static_argnums=1)
     whole, _ = run(start, 2)
     half, _ = run(start, 1)
     both, _ = run(half, 1)
-    for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(both.params), strict=True):
+    for a, b in zip(jax.tree.leaves(whole.model), jax.tree.leaves(both.model), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -174,9 +222,28 @@ def test_updates_in_two_calls_are_those_of_one():
         ({"num_minibatches": 3}, "num_minibatches: got 3; allowed is a divisor of num_envs = 32"),
         ({"num_envs": 0}, "num_envs: got 0; allowed is at least 1"),
         ({"network": "cnn"}, "network: got 'cnn'; allowed are set, mlp"),
-        ({"teacher": "praise"}, "teacher: got 'praise'; allowed are objective, environment, regret"),
+        ({"reward": "praise"}, "reward: got 'praise'; allowed are objective, environment"),
     ],
 )
 def test_wrong_settings_are_told_before_tracing(changes, message):
     with pytest.raises(ValueError, match=message):
         make_train(jaxmec.make("coinfer4")[0], SMALL.replace(**changes))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "message"),
+    [
+        (WhiteBox(), "algorithm: got 'white_box' for Twice; allowed with a method `regret`"),
+        (Evolution(population=3, num_envs=12), "population: got 3; allowed is an even divisor of num_envs = 12"),
+        (Evolution(population=8, num_envs=12), "population: got 8; allowed is an even divisor of num_envs = 12"),
+        (Evolution(reward="praise"), "reward: got 'praise'; allowed are environment"),
+    ],
+)
+def test_wrong_learners_are_told_before_tracing(algorithm, message):
+    with pytest.raises(ValueError, match=message):
+        make_train(Twice(), algorithm)
+
+
+def test_an_unknown_expert_is_told_before_tracing():
+    with pytest.raises(ValueError, match="policy: got 'sage'; allowed are local_only"):
+        make_train(jaxmec.make("coinfer4")[0], Imitation(expert="sage"))

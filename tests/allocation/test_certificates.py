@@ -86,9 +86,54 @@ def test_values_outside_the_domain_are_told_and_harmless():
     answer = jax.jit(jax.vmap(allocate))(batch)
     assert answer.status[0] == Status.OPTIMAL
     assert (answer.status[1:] == Status.OUT_OF_DOMAIN).all()
+    assert (answer.duality_gap[1:] == 1.0).all()  # nothing is claimed
     slopes = jax.jit(jax.vmap(jax.grad(lambda p: allocate(p).objective)))(batch)
     for leaf in jax.tree.leaves((answer, slopes)):
         assert np.isfinite(leaf).all()
+
+
+def test_outside_the_domain_the_objective_is_that_of_the_problem_that_was_asked_for():
+    leaves = {name: [0.3] for name in ("device_work_s", "server_work_s")} | {"uplink_bits": [1e6]}
+    leaves |= {name: [1.0] for name in ("arrival_rate_hz", "device_power_w", "tx_power_w", "snr", "delay_price")}
+    leaves |= {"bandwidth_hz": 1e7, "server_power_w": 10.0, "server_energy_price": 1.0, "slot_s": 1.0, "knee": 0.9}
+    leaves["energy_price"] = [2e12]  # a thousand times the largest
+    problem = SlotProblem(**{name: jnp.asarray(leaf, jnp.float32) for name, leaf in leaves.items()})
+    answer = allocate(problem)
+    assert answer.status == Status.OUT_OF_DOMAIN
+    assert answer.duality_gap == 1.0
+    # Its energy alone: device .3 s at 1 W and share y (y² of it), and .1 s of radio at the whole band.
+    energy = 0.3 * float(answer.device_share[0]) ** 2 + 0.1
+    np.testing.assert_allclose(answer.objective, 2e12 * energy, rtol=1e-3)
+
+
+def test_feeble_signals_are_certified():
+    # Uplinks of minutes whose energy outweighs everything else: no device's barrier may cost the certificate.
+    rng = np.random.default_rng(0)
+    shape = (256, 6)
+
+    def log_uniform(low, high, *shape):
+        return np.exp(rng.uniform(np.log(low), np.log(high), shape))
+
+    leaves = {
+        "device_work_s": log_uniform(1e-3, 0.3, *shape) * (rng.random(shape) > 0.3),
+        "uplink_bits": log_uniform(1e4, 2e6, *shape) * (rng.random(shape) > 0.2),
+        "server_work_s": log_uniform(1e-4, 0.02, *shape),
+        "arrival_rate_hz": log_uniform(1.0, 3.0, *shape),
+        "device_power_w": np.full(shape, 4.0),
+        "tx_power_w": np.full(shape, 0.2),
+        "snr": log_uniform(1e-9, 1e-3, *shape),
+        "delay_price": np.full(shape, 10.0),
+        "energy_price": log_uniform(1.0, 1e7, *shape),
+        **{name: np.full(256, value) for name, value in (("bandwidth_hz", 2e7), ("server_power_w", 225.0))},
+        **{
+            name: np.full(256, value)
+            for name, value in (("server_energy_price", 1.0), ("slot_s", 1.0), ("knee", 0.9))
+        },
+    }
+    answer = jax.jit(jax.vmap(allocate))(
+        SlotProblem(**{k: jnp.asarray(v, jnp.float32) for k, v in leaves.items()})
+    )
+    assert (answer.status == Status.OPTIMAL).all()
 
 
 def test_a_hopeless_tolerance_is_told():

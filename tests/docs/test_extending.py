@@ -19,7 +19,8 @@ after = fair.step_env(jax.random.key(1), state, jnp.zeros(4, jnp.int32), params)
 assert float(after[2]) == -float(after[4]["delay_s"].max())
 ramp, ramp_params = jaxmec.make("coinfer4", arrivals={"process": "ramp", "slots": 10})
 _, state = ramp.reset(jax.random.key(0), ramp_params)
-assert jnp.allclose(ramp.slot_problem(state, jnp.zeros(4, jnp.int32), ramp_params).arrival_rate_hz, ramp_params.workload.low_hz)
+rates = ramp.slot_problem(state, jnp.zeros(4, jnp.int32), ramp_params).arrival_rate_hz
+assert jnp.allclose(rates, ramp_params.workload.low_hz)
 """
     script = tmp_path / "extending.py"
     script.write_text("\n".join([*blocks, checks]))

@@ -16,6 +16,9 @@ def plain():
 def ready():
     return profile(*plain(), name="own")
 
+def slash():
+    return profile(*plain(), name="me/own")
+
 def wrong():
     return 3
 
@@ -35,7 +38,7 @@ def test_it_prints_the_best_cut_and_writes_the_picture(folder, capsys):
     assert main(["mobilenet_v2", "--rate", "13e6", "--prune"]) == 0
     text = capsys.readouterr().out
     table = profiles.load("mobilenet_v2").pruned()
-    delay_s = table.stages(devices.load("raspberry_pi_4"), devices.load("epyc_7742")).delay_s(13e6)
+    delay_s = devices.stage_seconds(table, devices.load("raspberry_pi_4"), devices.load("epyc_7742")).delay_s(13e6)
     assert f"best cut: {np.argmin(delay_s)}, after" in text
     assert f"{1e3 * delay_s.min():.2f} ms; all on the server {1e3 * delay_s[0]:.2f} ms" in text
     assert (folder / "mobilenet_v2.png").stat().st_size > 10_000
@@ -51,6 +54,37 @@ def test_ones_own_function_and_its_file(folder, capsys):
     assert {file.name for file in folder.glob("*.png")} == {"plain.png", "again.png", "own.png"}
 
 
+def test_the_answer_stands_beside_the_table(folder, capsys):
+    assert main(["mobilenet_v2", "--rate", "13e6"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "34 cuts; 20 more with max_tensors=2" in text
+    assert "latency: a cut inside is best from" in text
+    assert "memory: cutting is not worth it: all on the server at every rate" in text
+    error = devices.load("raspberry_pi_4").typical_error
+    assert f"raspberry_pi_4: the latency model errs by {error:.0%} on networks left out of its fit" in text
+    # AlexNet's features are larger than its image: the ends win.
+    assert main(["alexnet", "--rate", "13e6", "--input-bits", "1000"]) == 0
+    assert "latency: cutting is not worth it: all on the server from" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_returns_and_the_round_trip_are_added(folder, capsys):
+    assert main(["alexnet", "--rate", "1e6"]) == 0
+    before = capsys.readouterr().out
+    way_back = ["--downlink-bits", "2e5", "--downlink-rate", "1e7", "--round-trip", "0.03"]
+    assert main(["alexnet", "--rate", "1e6", *way_back]) == 0
+    after = capsys.readouterr().out
+    on_the_server = [float(text.split("all on the server ")[1].split()[0]) for text in (before, after)]
+    assert np.isclose(on_the_server[1] - on_the_server[0], 20 + 30, atol=0.02)
+
+
+def test_a_device_of_ones_own_and_a_name_with_a_slash(folder, capsys):
+    (folder / "board.yaml").write_text("{power_w: 3.0, measured_s: {alexnet: 0.05, resnet18: 0.06}}")
+    assert main(["command_models:slash", "--device", "board.yaml"]) == 0
+    text = capsys.readouterr().out
+    assert "board: the latency model errs by" in text
+    assert (folder / "me_own.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -61,6 +95,8 @@ def test_ones_own_function_and_its_file(folder, capsys):
         (["command_models:broken"], "command_models:broken raised RuntimeError: no weights [here]"),
         (["alexnet", "--device", "abacus"], "no device 'abacus'; allowed are epyc_7742,"),
         (["alexnet", "--rate", "-1"], "rate: got -1.0; allowed is a finite number above 0"),
+        (["alexnet", "--round-trip", "-1"], "round_trip: got -1.0; allowed is a finite number of at least 0"),
+        (["alexnet", "--device", "none.yaml"], "none.yaml: cannot be read: No such file or directory"),
         (["alexnet", "--out", "no/folder.png"], "No such file or directory: 'no/folder.png'"),
     ],
 )

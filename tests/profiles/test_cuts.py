@@ -63,15 +63,79 @@ def test_more_tensors_give_more_cuts():
     assert profile(residual, W, X, max_tensors=2).elements.tolist() == [4, 8, 4, 4]
 
 
+def test_small_side_inputs_are_free():
+    width, tokens, layers = 32, 6, 4
+    w = np.eye(width, dtype=np.float32)
+
+    def encoder(w, tokens, mask):
+        x = w[tokens]
+        for _ in range(layers):
+            scores = jnp.where(mask[:, None, :], x @ x.mT, -1e9)
+            x = jnp.tanh(jax.nn.softmax(scores) @ x @ w)
+        return x[:, 0]
+
+    inputs = np.zeros((1, tokens), np.int32), np.ones((1, tokens), bool)
+    with jax.numpy_rank_promotion("allow"):
+        table = profile(encoder, w, *inputs)
+    # A place between any two layers, and those in a layer where only one tensor and the mask cross.
+    assert len(table) >= 2 + 2 * (layers - 1)
+    assert [str(one) for one in table.crossing[0]] == ["int32[1,6]", "bool[1,6]"]
+    between = [row for row in table.crossing if [str(one) for one in row][:1] == ["bool[1,6]"]]
+    assert between  # the mask still crosses, and its bits are counted
+    assert between[0][1].size == tokens * width
+    np.testing.assert_array_equal(
+        table.uplink_bits(8)[[table.crossing.index(between[0])]], 8 * tokens + 8 * tokens * width + 32
+    )
+
+
+def test_an_equal_second_tensor_is_not_free_and_what_it_would_open_is_told():
+    def two(w, x, y):
+        for _ in range(3):
+            x, y = jnp.tanh(x @ w), jnp.tanh(y @ w)
+        return x + y
+
+    with pytest.warns(UserWarning, match="pass max_tensors=2"):
+        table = profile(two, W, X, X)
+    assert len(table) == 2
+    assert table.more_cuts == ((2, 5),)
+    assert "2 cuts (5 more with max_tensors=2)" in str(table)
+    assert len(profile(two, W, X, X, max_tensors=2)) == 7
+    assert profile(two, W, X, X, max_tensors=2).more_cuts == ()
+
+
+@pytest.mark.filterwarnings("ignore:u_net. no cut lies inside")
+def test_halves_of_a_cut_through_three_tensors_run():
+    def u_net(w, x):
+        skips = []
+        for _ in range(3):
+            skips.append(x)
+            x = jnp.tanh(x @ w)
+        for skip in skips[::-1]:
+            x = jnp.tanh(x @ w) + skip
+        return x
+
+    x = jnp.linspace(-1, 1, 8).reshape(2, 4)
+    w = jnp.linspace(-1, 1, 16).reshape(4, 4)
+    lengths = [len(profile(u_net, w, x, max_tensors=limit)) for limit in (1, 2, 3, 4)]
+    assert lengths == sorted(lengths)
+    more = profile(u_net, w, x).more_cuts
+    assert more == tuple((limit, lengths[limit - 1] - lengths[0]) for limit in (2, 3, 4))
+    text = ", ".join(f"{number} with {limit}" for limit, number in more[1:])
+    assert f"({more[0][1]} more with max_tensors=2, {text})" in str(profile(u_net, w, x))
+    table = profile(u_net, w, x, max_tensors=np.int64(3))
+    assert max(len(row) for row in table.crossing) == 3
+    for cut in range(len(table)):
+        head, tail = split(u_net, w, x, cut=np.int64(cut), max_tensors=3)[:2]
+        np.testing.assert_array_equal(tail(w, head(w, x)), u_net(w, x))
+
+
 def test_row_zero_sends_inputs_and_the_last_row_outputs_or_nothing():
     table = profile(lambda w, x, n: (x @ w, n + 1), W, X, np.ones(3, np.int8))
-    assert (table.elements[0], table.integer_bits[0]) == (4, 24)
-    assert (table.elements[-1], table.integer_bits[-1]) == (4, 24)
+    assert table.uplink_bits(None)[[0, -1]].tolist() == [4 * 32 + 24, 4 * 32 + 24]
     some = profile(lambda w, x, n: (x @ w, n + 1), W, X, np.ones(3, np.int8), local_outputs=(1,))
-    assert (some.elements[-1], some.integer_bits[-1]) == (4, 0)
+    assert some.uplink_bits(None)[-1] == 4 * 32
     none = profile(lambda w, x: x @ w, W, X, local_outputs=True, input_bits=9)
-    assert none.elements[-1] == 0
-    assert none.uplink_bits()[0] == 9
+    assert none.uplink_bits().tolist() == [9, 0]
 
 
 def test_labels_are_the_frameworks_or_made_up():
@@ -115,7 +179,8 @@ def test_where_no_cut_lies_inside_the_reason_is_told():
     ("options", "message"),
     [
         ({"cut": 9}, "cut: got 9; allowed is 0..2"),
-        ({"cut": 1, "wire_bits": 7}, "wire_bits: got 7; allowed are None, 8 and 16"),
+        ({"cut": 1, "wire_bits": 7}, "wire_bits: got 7; allowed are None, 8, 16 and 32"),
+        ({"cut": 1.0}, "cut: got 1.0; allowed is 0..2"),
         ({"cut": 1, "max_tensors": 0}, "max_tensors: got 0; allowed is a whole number of at least 1"),
         ({"cut": 1, "resident": (1,)}, r"resident: got 1; allowed are positions of inputs, 0..0"),
         ({"cut": 1, "local_outputs": (2,)}, r"local_outputs: got 2; allowed are positions of outputs, 0..0"),

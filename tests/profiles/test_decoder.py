@@ -86,7 +86,7 @@ def test_tables_of_the_two_phases_by_hand():
         attention = tokens * layers * 2 * context * width
         assert table.macs[-1] == weights + attention + width * vocabulary  # only the last token's logits
         assert table.uplink_bits()[0] == 16 * tokens
-        assert table.uplink_bits(8)[1:24].tolist() == [8 * 768 * tokens] * 23
+        assert table.uplink_bits(8)[1:24].tolist() == [8 * 768 * tokens + 32] * 23
         assert table.uplink_bits()[-1] == 0
         assert len(table) == 2 + 2 * layers
     assert prefill.labels == decode.labels

@@ -41,13 +41,13 @@ def test_seconds_are_those_that_the_layers_take(monkeypatch):
     assert finished[-1] == 3
     np.testing.assert_array_equal(finished + np.round(table.server_s / LAYER_S), 3)
     device = devices.load("raspberry_pi_4")
-    np.testing.assert_array_equal(table.stages(device, device).device_work_s, table.device_s)
+    np.testing.assert_array_equal(devices.stage_seconds(table, device, device).device_work_s, table.device_s)
     joined = dataclasses.replace(table, server_s=table.server_s / 10)
-    np.testing.assert_array_equal(joined.stages(device, device).server_work_s, table.server_s / 10)
+    np.testing.assert_array_equal(devices.stage_seconds(joined, device, device).server_work_s, table.server_s / 10)
     model, errors = devices.fit_device([table])
-    assert errors.keys() == {f"slow, cut {row}" for row in range(1, len(table))}
+    assert errors.keys() == {f"slow, head of cut {row}" for row in range(1, len(table))}
     np.testing.assert_allclose(
-        model.latency_s(table)[-1], table.device_s[-1] * (1 + errors[f"slow, cut {len(table) - 1}"])
+        model.latency_s(table)[-1], table.device_s[-1] * (1 + errors[f"slow, head of cut {len(table) - 1}"])
     )
 
 

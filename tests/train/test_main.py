@@ -13,11 +13,13 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+import yaml
 
 import jaxmec
-from jaxmec.agents import PPOConfig, load_config, load_policy, ppo
-from jaxmec.agents.run import RunConfig, check_space, restore_checkpoint, save_checkpoint, write_config
-from jaxmec.allocation import allocate
+from jaxmec.agents import PPO, Evolution, Imitation, RunConfig, WhiteBox, load_config, load_policy
+from jaxmec.agents.run import build_run, check_space, dump_run, restore_checkpoint, save_checkpoint, write_config
+from jaxmec.config import ConfigError
+from jaxmec.evaluation import objectives_at
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -135,12 +137,50 @@ def test_tensorboard_holds_the_metrics(uninterrupted):
     assert content.count(b"objective") >= 2 * len(rows(uninterrupted))  # objective and log_objective
 
 
+def fresh(algorithm, env, params):
+    return jax.jit(lambda key: algorithm.init(env, key, params))(jax.random.key(0))
+
+
+def test_a_white_box_run_has_its_own_flags_and_names_its_algorithm(tmp_path):
+    folder = tmp_path / "run"
+    flags = ("--algorithm", "white_box", *SMALL, "--total-steps", 16 * 2 * 2, "--no-evaluate")
+    status, output = run(*flags, "--out", folder)
+    assert status == 0, output
+    config = load_config(folder)
+    assert config.algorithm == WhiteBox(num_envs=16, num_steps=2, num_minibatches=2, width=8, total_steps=64)
+    assert "policy_loss" in rows(folder)[0]
+    assert "value_loss" not in rows(folder)[0]  # there is no critic
+
+
+@pytest.mark.parametrize(
+    "algorithm", [PPO(width=8), WhiteBox(learning_rate=0.1), Imitation(expert="greedy"), Evolution(population=8)]
+)
+def test_a_runs_file_survives_and_is_told_apart(algorithm):
+    config = RunConfig("coinfer4", 3, algorithm)
+    assert build_run(yaml.safe_load(dump_run(config)), "here") == config
+    assert type(build_run(yaml.safe_load(dump_run(config)), "here").algorithm) is type(algorithm)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"algorithm": "sarsa"}, "here: algorithm: got 'sarsa'; allowed are ppo, white_box, imitation, evolution"),
+        ({"algorithm": "ppo", "white_box": {}}, "here: white_box: got a section of another algorithm"),
+        ({"white_box": {"clip": 0.1}}, "here: white_box.clip: unknown field"),
+        ({"scenari": "coinfer4"}, "here: scenari: unknown field"),
+    ],
+)
+def test_wrong_run_files_are_told_by_field_and_value(data, message):
+    with pytest.raises(ConfigError, match=message):
+        build_run(data, "here")
+
+
 def test_a_folder_holds_the_run_and_a_policy(tmp_path):
     env, params = jaxmec.make("coinfer4")
-    config = RunConfig("coinfer4", seed=3, ppo=PPOConfig(num_envs=8, num_steps=2, num_minibatches=2, width=8))
+    config = RunConfig("coinfer4", 3, PPO(num_envs=8, num_steps=2, num_minibatches=2, width=8))
     write_config(tmp_path, config)
     assert load_config(tmp_path) == config
-    learner = ppo.init(env, config.ppo, jax.random.key(0), params)
+    learner = fresh(config.algorithm, env, params)
     save_checkpoint(tmp_path, learner)
     policy = load_policy(tmp_path, env)
     _, state = env.reset(jax.random.key(1), params)
@@ -150,28 +190,29 @@ def test_a_folder_holds_the_run_and_a_policy(tmp_path):
     _, state = larger.reset(jax.random.key(1), larger_params)
     assert load_policy(tmp_path, larger)(jax.random.key(2), state, larger_params).shape == (10,)
     params = params.replace(bandwidth_hz=params.bandwidth_hz / 4)  # where cuts differ widely
-    _, states = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(3), 64), params)
-
-    def objectives(candidates):
-        policy = load_policy(tmp_path, env, candidates)
-
-        def one(key, state):
-            return allocate(env.slot_problem(state, policy(key, state, params), params)).objective
-
-        return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(4), 64), states))
-
-    single, several = objectives(1), objectives(8)
+    states = jax.jit(jax.vmap(lambda key: env.reset(key, params)[1]))(jax.random.split(jax.random.key(3), 64))
+    policies = {number: load_policy(tmp_path, env, number) for number in (1, 8)}
+    single, several = objectives_at(env, policies, jax.random.key(4), params, states).values()
     assert (several <= single * (1 + 1e-5)).all()  # the most probable cuts are among the candidates
     assert several.mean() < 0.9 * single.mean()  # and an untrained policy's are far from the best
     with pytest.raises(ValueError, match="candidates: got 0; allowed is at least 1"):
         load_policy(tmp_path, env, 0)
 
 
+def test_a_policy_over_all_users_is_refused_by_a_system_of_another_shape(tmp_path):
+    env, params = jaxmec.make("coinfer4")
+    config = RunConfig("coinfer4", 0, PPO(num_envs=2, num_minibatches=1, network="mlp", width=8))
+    write_config(tmp_path, config)
+    save_checkpoint(tmp_path, fresh(config.algorithm, env, params))
+    load_policy(tmp_path, env)
+    with pytest.raises(ValueError, match="only 'set' networks serve other numbers of users or cuts"):
+        load_policy(tmp_path, jaxmec.make("coinfer10")[0])
+
+
 @pytest.mark.parametrize("damage", ["truncate", "flip"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
     env, params = jaxmec.make("coinfer4")
-    config = PPOConfig(num_envs=8, num_steps=2, num_minibatches=2, width=8)
-    first = ppo.init(env, config, jax.random.key(0), params)
+    first = fresh(PPO(num_envs=8, num_steps=2, num_minibatches=2, width=8), env, params)
     for updates in (1, 2):
         save_checkpoint(tmp_path, first.replace(updates=first.updates + updates))
     newest = tmp_path / "checkpoints/00000002.msgpack"
@@ -196,6 +237,11 @@ def test_errors_come_before_training(tmp_path):
     for flags, message in (
         (("--out", tmp_path / "file" / "run"), "Not a directory"),
         (("--num-envs", 10), "num_minibatches: got 32; allowed is a divisor of num_envs = 10"),
+        (
+            ("--algorithm", "evolution", "--population", 7),
+            "population: got 7; allowed is an even divisor of num_envs = 4096",
+        ),
+        (("--algorithm", "sarsa"), "--algorithm: algorithm: got 'sarsa'; allowed are ppo"),
         (("--resume", "--out", tmp_path / "nothing"), "cannot be read: No such file or directory"),
     ):
         status, output = run("--out", tmp_path / "run", *flags)
@@ -205,9 +251,16 @@ def test_errors_come_before_training(tmp_path):
 
 def test_a_full_disk_is_told_before_training(tmp_path, monkeypatch):
     env, params = jaxmec.make("coinfer4")
-    config = RunConfig(ppo=PPOConfig(num_envs=8, num_minibatches=2, width=8, total_steps=80))
-    learner = ppo.init(env, config.ppo, jax.random.key(0), params)
+    config = RunConfig(algorithm=PPO(num_envs=8, num_minibatches=2, width=8, total_steps=80))
+    learner = fresh(config.algorithm, env, params)
     check_space(tmp_path, config, learner)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(OSError, match="has 0 MB free; the run's files need"):
-        check_space(tmp_path, config, learner)
+    leaves = jax.tree.leaves(learner.replace(key=None))
+    checkpoints = 5 * sum(leaf.nbytes for leaf in leaves)  # three that stay, one that comes, and the policy
+    metrics = 1500 * 10  # of ten updates
+    for free, fits in ((checkpoints + metrics, True), (checkpoints + metrics - 1, False), (checkpoints, False)):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        if fits:
+            check_space(tmp_path, config, learner)
+        else:
+            with pytest.raises(OSError, match="MB free; the run's files need"):
+                check_space(tmp_path, config, learner)

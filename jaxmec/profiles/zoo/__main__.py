@@ -10,14 +10,16 @@ import numpy as np
 from jaxmec.profiles import PartitionProfile, profile
 from jaxmec.profiles.zoo import decoder, networks
 
-SOURCE = "traced by jaxmec.profiles from jaxmec/profiles/zoo/networks.py; input is a 224 x 224 uint8 image"
+SOURCE = "traced by jaxmec.profiles from jaxmec/profiles/zoo/networks.py; its input is a {0} x {0} uint8 image"
 
 
 def table(name: str) -> PartitionProfile:
     """The cut table of an image network; the class that returns from the server is neglected."""
     fn, params, image = networks.abstract(name)
-    pixels = int(np.prod(image.shape))
-    return profile(fn, params, image, name=name, local_outputs=True, input_bits=8 * pixels, source=SOURCE)
+    source = SOURCE.format(networks.image_size(name))
+    return profile(
+        fn, params, image, name=name, local_outputs=True, input_bits=8 * int(np.prod(image.shape)), source=source
+    )
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""Flax definitions of AlexNet, VGG16, ResNet18, ResNet50, MobileNetV2 and ViT-B/16, for 224 x 224 images.
+"""Flax definitions of well-known image networks, for 224 x 224 images where the name says no other size.
 
 Layer by layer the networks whose weights torchvision publishes; batch normalisation is folded into a scale and a
 shift, as at inference. Sources: Krizhevsky 2014 (arXiv 1404.5997), Simonyan and Zisserman 2014 (1409.1556),
-He et al. 2015 (1512.03385), Sandler et al. 2018 (1801.04381), Dosovitskiy et al. 2020 (2010.11929).
+Szegedy et al. 2014 (1409.4842), He et al. 2015 (1512.03385), Sandler et al. 2018 (1801.04381), Dosovitskiy et al.
+2020 (2010.11929); `compact` has those of the rest.
 """
 
 from __future__ import annotations
@@ -13,38 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-IMAGE = (1, 224, 224, 3)
-CLASSES = 1000
-
-
-class ScaleShift(nn.Module):
-    """Batch normalisation at inference."""
-
-    @nn.compact
-    def __call__(self, x):
-        """[..., C] to [..., C]."""
-        shape = (1,) * (x.ndim - 1) + x.shape[-1:]
-        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
-        shift = self.param("shift", nn.initializers.zeros, shape, jnp.float32)
-        return x * scale + shift
-
-
-def _conv(features, size, stride=1, groups=1, norm=True, act=nn.relu, name=None):
-    layers: list = [
-        nn.Conv(
-            features,
-            (size, size),
-            (stride, stride),
-            padding=(size - 1) // 2,
-            feature_group_count=groups,
-            use_bias=not norm,
-        )
-    ]
-    if norm:
-        layers.append(ScaleShift())
-    if act is not None:
-        layers.append(act)
-    return nn.Sequential(layers, name=name)
+from jaxmec.profiles.zoo import compact
+from jaxmec.profiles.zoo.layers import CLASSES, InvertedResidual, conv
 
 
 class AlexNet(nn.Module):
@@ -86,10 +57,10 @@ class _Basic(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        y = _conv(self.features, 3, self.stride)(x)
-        y = _conv(self.features, 3, act=None)(y)
+        y = conv(self.features, 3, self.stride)(x)
+        y = conv(self.features, 3, act=None)(y)
         if x.shape != y.shape:
-            x = _conv(self.features, 1, self.stride, act=None, name="shortcut")(x)
+            x = conv(self.features, 1, self.stride, act=None, name="shortcut")(x)
         return nn.relu(x + y)
 
 
@@ -99,11 +70,11 @@ class _Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        y = _conv(self.features, 1)(x)
-        y = _conv(self.features, 3, self.stride)(y)
-        y = _conv(4 * self.features, 1, act=None)(y)
+        y = conv(self.features, 1)(x)
+        y = conv(self.features, 3, self.stride)(y)
+        y = conv(4 * self.features, 1, act=None)(y)
         if x.shape != y.shape:
-            x = _conv(4 * self.features, 1, self.stride, act=None, name="shortcut")(x)
+            x = conv(4 * self.features, 1, self.stride, act=None, name="shortcut")(x)
         return nn.relu(x + y)
 
 
@@ -116,7 +87,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x):
         """[B, 224, 224, 3] to [B, 1000]."""
-        x = _conv(64, 7, 2, name="stem")(x)
+        x = conv(64, 7, 2, name="stem")(x)
         x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         for stage, depth in enumerate(self.depths):
             for i in range(depth):
@@ -125,27 +96,13 @@ class ResNet(nn.Module):
         return nn.Dense(CLASSES, name="fc")(x.mean(axis=(1, 2)))
 
 
-class _InvertedResidual(nn.Module):
-    features: int
-    stride: int
-    expansion: int
-
-    @nn.compact
-    def __call__(self, x):
-        width = x.shape[-1] * self.expansion
-        y = x if self.expansion == 1 else _conv(width, 1, act=nn.relu6)(x)
-        y = _conv(width, 3, self.stride, groups=width, act=nn.relu6)(y)
-        y = _conv(self.features, 1, act=None)(y)
-        return x + y if x.shape == y.shape else y
-
-
 class MobileNetV2(nn.Module):
     """Width 1.0."""
 
     @nn.compact
     def __call__(self, x):
         """[B, 224, 224, 3] to [B, 1000]."""
-        x = _conv(32, 3, 2, act=nn.relu6, name="stem")(x)
+        x = conv(32, 3, 2, act=nn.relu6, name="stem")(x)
         blocks = (
             (1, 16, 1, 1),
             (6, 24, 2, 2),
@@ -158,8 +115,9 @@ class MobileNetV2(nn.Module):
         for stage, (expansion, features, depth, stride) in enumerate(blocks, start=1):
             for i in range(depth):
                 name = f"stage{stage}_{i + 1}"
-                x = _InvertedResidual(features, stride if i == 0 else 1, expansion, name=name)(x)
-        x = _conv(1280, 1, act=nn.relu6, name="head")(x)
+                width = expansion * x.shape[-1]
+                x = InvertedResidual(features, stride if i == 0 else 1, width, name=name)(x)
+        x = conv(1280, 1, act=nn.relu6, name="head")(x)
         return nn.Dense(CLASSES, name="fc")(x.mean(axis=(1, 2)))
 
 
@@ -173,13 +131,16 @@ class _Encoder(nn.Module):
         return x + nn.Dense(768, name="mlp2")(nn.gelu(y))
 
 
-class ViTB16(nn.Module):
-    """Twelve encoders of width 768 over 16 x 16 patches."""
+class ViTB(nn.Module):
+    """Twelve encoders of width 768 over square patches."""
+
+    patch: int = 16
 
     @nn.compact
     def __call__(self, x):
-        """[B, 224, 224, 3] to [B, 1000]."""
-        x = nn.Conv(768, (16, 16), (16, 16), padding="VALID", name="patches")(x)
+        """[B, H, W, 3] to [B, 1000]."""
+        patch = (self.patch, self.patch)
+        x = nn.Conv(768, patch, patch, padding="VALID", name="patches")(x)
         x = x.reshape(x.shape[0], -1, 768)
         token = self.param("token", nn.initializers.zeros, (1, 1, 768), jnp.float32)
         x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], 1, 768)), x], axis=1)
@@ -189,19 +150,79 @@ class ViTB16(nn.Module):
         return nn.Dense(CLASSES, name="fc")(nn.LayerNorm()(x)[:, 0])
 
 
+class _Inception(nn.Module):
+    widths: tuple[int, int, int, int, int, int]  # 1 x 1; reduced and 3 x 3; reduced and large; after the pool
+    large: int
+
+    @nn.compact
+    def __call__(self, x):
+        one, reduced, three, reduced_large, large, pooled = self.widths
+        branches = (
+            conv(one, 1)(x),
+            conv(three, 3)(conv(reduced, 1)(x)),
+            conv(large, self.large)(conv(reduced_large, 1)(x)),
+            conv(pooled, 1)(nn.max_pool(x, (3, 3), padding="SAME")),
+        )
+        return jnp.concatenate(branches, axis=-1)
+
+
+class GoogLeNet(nn.Module):
+    """Nine inception modules; the published weights of torchvision have 3 x 3 kernels for the paper's 5 x 5."""
+
+    large: int = 5
+
+    @nn.compact
+    def __call__(self, x):
+        """[B, 224, 224, 3] to [B, 1000]."""
+        pool = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2), padding="SAME")
+        x = pool(conv(64, 7, 2, name="conv1")(x))
+        x = pool(conv(192, 3, name="conv3")(conv(64, 1, name="conv2")(x)))
+        stages = (
+            ((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64)),
+            (
+                (192, 96, 208, 16, 48, 64),
+                (160, 112, 224, 24, 64, 64),
+                (128, 128, 256, 24, 64, 64),
+                (112, 144, 288, 32, 64, 64),
+                (256, 160, 320, 32, 128, 128),
+            ),
+            ((256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128)),
+        )
+        for stage, modules in enumerate(stages, start=3):
+            for i, widths in enumerate(modules, start=1):
+                x = _Inception(widths, self.large, name=f"inception{stage}_{i}")(x)
+            x = x.mean(axis=(1, 2)) if stage == 5 else pool(x)
+        return nn.Dense(CLASSES, name="fc")(x)
+
+
 NETWORKS: dict[str, nn.Module] = {
     "alexnet": AlexNet(),
     "vgg16": VGG16(),
+    "googlenet": GoogLeNet(),
     "resnet18": ResNet(_Basic, (2, 2, 2, 2)),
     "resnet50": ResNet(_Bottleneck, (3, 4, 6, 3)),
+    "squeezenet": compact.SqueezeNet(),
+    "mobilenet_v1": compact.MobileNetV1(),
     "mobilenet_v2": MobileNetV2(),
-    "vit_b_16": ViTB16(),
+    "mobilenet_v3": compact.MobileNetV3(),
+    "shufflenet_v2": compact.ShuffleNetV2(),
+    "mnasnet": compact.MNASNet(),
+    "efficientnet_b0": compact.EfficientNetB0(),
+    "regnet_y_400mf": compact.RegNetY400(),
+    "vit_b_16": ViTB(),
+    "vit_b_32_384": ViTB(patch=32),
 }
+
+
+def image_size(name: str) -> int:
+    """Pixels along each side of a network's image; a name ends with them where they are not 224."""
+    last = name.rpartition("_")[2]
+    return int(last) if last.isdigit() and int(last) >= 100 else 224
 
 
 def abstract(name: str, batch: int = 1):
     """A network as `jaxmec.profiles.profile` takes it: fn, params, image, without any weights."""
     network = NETWORKS[name]
-    image = jax.ShapeDtypeStruct((batch, *IMAGE[1:]), jnp.float32)
+    image = jax.ShapeDtypeStruct((batch, image_size(name), image_size(name), 3), jnp.float32)
     params = jax.eval_shape(network.init, jax.random.key(0), image)
     return network.apply, params, image

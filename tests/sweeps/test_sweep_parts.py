@@ -1,27 +1,24 @@
-"""Sweeps: settings by hand, grouping, one compilation per group, statistics, and what a folder keeps."""
+"""Sweeps: settings by hand, grouping, one compilation per group, ranking, and what a folder keeps."""
 
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.stats
 import yaml
 
 import jaxmec
-from jaxmec.agents import PPOConfig, normalise, ppo
-from jaxmec.agents.networks import make_network, valid_cuts
-from jaxmec.agents.sweep import chunks, figures, plan, vectorised
-from jaxmec.agents.sweep.config import Evaluation, SweepConfig, assign, cell, load, parse, points
-from jaxmec.agents.sweep.folder import Folder, dump
-from jaxmec.agents.sweep.ranking import candidates, rank
-from jaxmec.agents.sweep.statistics import bootstrap_interval, interquartile_mean
-from jaxmec.allocation import allocate, lower_bound
-from jaxmec.config import ConfigError, build
-from jaxmec.evaluation import long_run
+from jaxmec.agents import PPO, WhiteBox
+from jaxmec.config import ConfigError
+from jaxmec.long_run import bounds_at
+from jaxmec.sweeps import chunks, plan, report, vectorised
+from jaxmec.sweeps.config import Evaluation, assign, build_sweep, cell, load, parse, points
+from jaxmec.sweeps.folder import Folder, dump
+from jaxmec.sweeps.ranking import candidates, rank
 
 SMALL = {"num_envs": 4, "num_steps": 2, "num_epochs": 1, "num_minibatches": 1, "width": 8, "total_steps": 8}
 
@@ -29,7 +26,7 @@ fast_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimizatio
 
 
 def sweep(**fields):
-    return build(SweepConfig, {"scenario": "coinfer4", "ppo": SMALL, **fields}, "test.yaml")
+    return build_sweep({"scenario": "coinfer4", "ppo": SMALL, **fields}, "test.yaml")
 
 
 def groups_of(config):
@@ -170,18 +167,18 @@ def test_settings_are_grouped_by_shape_and_kind():
     assert [group.index for group in groups] == list(range(8))
     for group in groups:
         assert len(group.settings) == 4
-        assert len({(s.ppo.width, s.env.num_users, s.env.num_cuts) for s in group.settings}) == 1
+        assert len({(s.algorithm.width, s.env.num_users, s.env.num_cuts) for s in group.settings}) == 1
         params, learner = jax.tree.unflatten(
-            jax.tree.structure((group.settings[0].params, group.settings[0].ppo)), group.varied
+            jax.tree.structure((group.settings[0].params, group.settings[0].algorithm)), group.varied
         )
         assert params == jax.tree.map(lambda _: False, params).replace(tradeoff=True)
         assert learner == jax.tree.map(lambda _: False, learner).replace(learning_rate=True)
     assert sorted(s.index for group in groups for s in group.settings) == list(range(32))
 
 
-def product(env, params, learner, evaluation, seed):
+def product(env, params, algorithm, evaluation, seed):
     """Stands in for training: a number that the settings and the seed give."""
-    return {"objective": params.tradeoff * learner.learning_rate + 1000.0 * seed + params.bandwidth_hz / 1e6}
+    return {"objective": params.tradeoff * algorithm.learning_rate + 1000.0 * seed + params.bandwidth_hz / 1e6}
 
 
 def test_a_group_is_traced_once_and_each_trial_has_its_own_numbers(monkeypatch):
@@ -214,7 +211,7 @@ def test_the_last_chunk_is_padded_and_a_diverged_trial_is_told(monkeypatch):
 
 
 def test_chunks_fit_the_memory_that_is_allowed(monkeypatch):
-    def hungry(env, params, learner, evaluation, seed):
+    def hungry(env, params, algorithm, evaluation, seed):
         draws = jax.random.normal(jax.random.key(seed), (256, 256))
         return {"objective": jnp.linalg.norm(draws @ draws) * params.tradeoff}
 
@@ -237,78 +234,45 @@ def test_chunks_are_even(trials, largest, size):
     assert vectorised.even_chunk(trials, largest) == size
 
 
-def test_held_out_metrics_are_those_of_the_evaluation_command():
+def test_held_out_metrics_are_those_of_a_long_run():
     env, params = jaxmec.make("coinfer4", num_users=2)
-    config = PPOConfig(**SMALL)
-    learner = fast_jit(lambda key: ppo.init(env, config, key, params))(jax.random.key(0))
+    algorithm = PPO(**SMALL)
+    model = fast_jit(lambda key: algorithm.init_model(env, key))(jax.random.key(0))
     evaluation = Evaluation(num_envs=3, num_slots=6, state_every=2)
 
-    @fast_jit
-    def held_out(learner, params):
-        return vectorised.evaluate_learner(env, params, config, learner, evaluation)
+    def policy_of(model):
+        return algorithm.policy(env, SimpleNamespace(model=model))
 
-    network = make_network(config.network, env.num_cuts, config.width)
-
-    def policy(key, state, params):
-        observation = env.observe(state, params)
-        scaled = normalise.apply(learner.moments, observation)
-        return jnp.argmax(network.apply(learner.params, scaled, valid_cuts(observation, env.num_cuts))[0], -1)
-
-    found = held_out(learner, params)
+    found = fast_jit(lambda model: vectorised.evaluate_greedy(env, params, policy_of(model), evaluation))(model)
     key_episodes, _ = jax.random.split(jax.random.key(evaluation.seed))
-    expected = long_run(env, policy, key_episodes, params, 3, 6)
-    for name in ("delay_s", "device_energy", "server_energy", "objective"):
-        np.testing.assert_allclose(found[name], expected.metrics[name].mean(), rtol=1e-3)
+    # The same episodes, one by one in Python.
+    resets = jax.random.split(key_episodes, 3)
+    pairs = [jax.random.split(key) for key in resets]
+    start = jax.jit(jax.vmap(lambda key: env.reset(key, params)[1]))(jnp.stack([pair[0] for pair in pairs]))
+    step = fast_jit(jax.vmap(lambda key, state: play(env, policy_of(model), key, state, params)))
+    state, delays, objectives, states = start, [], [], []
+    slot_keys = jnp.stack([jax.random.split(pair[1], 6) for pair in pairs])
+    for slot in range(6):
+        states.append(state)
+        state, delay_s, objective = step(slot_keys[:, slot], state)
+        delays.append(delay_s)
+        objectives.append(objective)
+    np.testing.assert_allclose(found["delay_s"], np.mean(delays), rtol=1e-3)
+    np.testing.assert_allclose(found["objective"], np.mean(objectives), rtol=1e-3)
     # The gap is that of the states at the start of the second and the third pair of slots.
-    states = jax.tree.map(lambda leaf: leaf[:, 2::2].reshape(-1, *leaf.shape[2:]), expected.states)
-
-    @fast_jit
-    @jax.vmap
-    def bound_and_objective(state):
-        bound = lower_bound(env.cut_problems(state, params), env.action_mask(state, params)).value
-        return bound, allocate(env.slot_problem(state, policy(None, state, params), params)).objective
-
-    bound, reached = (np.asarray(values) for values in bound_and_objective(states))
-    expected_gap = reached.mean() / bound.mean() - 1
+    bound = np.stack([bounds_at(env, states[slot], params) for slot in (2, 4)])
+    expected_gap = np.mean([objectives[2], objectives[4]]) / bound.mean() - 1
     np.testing.assert_allclose(found["gap"], expected_gap, rtol=1e-2, atol=1e-5)
     assert found["gap"] > 0
 
 
-# --- statistics -----------------------------------------------------------------------------------------------
+def play(env, policy, key, state, params):
+    key_policy, key_step = jax.random.split(key)
+    _, after, _, _, info = env.step_env(key_step, state, policy(key_policy, state, params), params)
+    return after, jnp.mean(info["delay_s"]), info["objective"]
 
 
-def test_interquartile_mean_by_hand_and_by_scipy():
-    assert interquartile_mean(np.array([100.0, 1.0, 3.0, 2.0])) == 2.5
-    assert interquartile_mean(np.array([1.0, 2.0, 6.0])) == 3.0  # a quarter of three is nothing
-    scores = np.random.default_rng(0).normal(size=(7, 13))
-    np.testing.assert_allclose(interquartile_mean(scores), scipy.stats.trim_mean(scores, 0.25, axis=-1))
-
-
-def test_bootstrap_interval_against_scipy():
-    scores = np.random.default_rng(1).exponential(size=12)
-    ours = bootstrap_interval([scores], resamples=20_000)
-    theirs = scipy.stats.bootstrap(
-        (scores,),
-        lambda x, axis: scipy.stats.trim_mean(x, 0.25, axis=axis),
-        method="percentile",
-        n_resamples=20_000,
-        rng=np.random.default_rng(2),
-    ).confidence_interval
-    np.testing.assert_allclose(ours, (theirs.low, theirs.high), rtol=0.03)
-
-
-def test_bootstrap_interval_covers_the_truth_and_keeps_strata_apart():
-    rng = np.random.default_rng(0)
-    hits = 0
-    for trial in range(300):  # of a symmetric distribution the interquartile mean is the mean
-        low, high = bootstrap_interval([rng.normal(5.0, 1.0, size=20)], resamples=500, seed=trial)
-        hits += low <= 5.0 <= high
-    # A percentile interval of 20 runs covers a little less than it says; four standard errors around 92 %.
-    assert abs(hits / 300 - 0.92) < 4 * np.sqrt(0.92 * 0.08 / 300)
-    # Tasks a hundred apart, runs that agree: resampling within tasks knows the answer exactly.
-    assert bootstrap_interval([np.full(4, 0.0), np.full(4, 100.0)]) == (50.0, 50.0)
-    assert np.isnan(bootstrap_interval([np.array([1.0]), np.array([2.0])])).all()
-    assert bootstrap_interval([np.array([1.0, np.inf, np.inf])])[1] == np.inf
+# --- ranking --------------------------------------------------------------------------------------------------
 
 
 def row(trial, rate, task, seed, score, status="ok"):
@@ -357,7 +321,7 @@ def test_a_folder_keeps_rows_and_refuses_another_sweep(tmp_path):
     assert again.chunk(1) is None
     again.add([{"trial": 2, "tradeoff": 2, "status": "ok", "error": ""}])
     assert again.finished() == {0, 2, 10}
-    assert load(tmp_path / "a" / "sweep.yaml") == config == build(SweepConfig, yaml.safe_load(dump(config)), "")
+    assert load(tmp_path / "a" / "sweep.yaml") == config == build_sweep(yaml.safe_load(dump(config)), "")
     with pytest.raises(ConfigError, match="holds a sweep; continue it with --resume"):
         Folder(tmp_path / "a", config, "digest", resume=False)
     with pytest.raises(ConfigError, match="holds another sweep .seeds was 2 and is now 3.; name another folder"):
@@ -371,6 +335,26 @@ def test_fingerprints_tell_settings_apart():
     two = sweep(space={"tradeoff": {"grid": [1, 3]}})
     assert plan.fingerprint(groups_of(one)) == plan.fingerprint(groups_of(one))
     assert plan.fingerprint(groups_of(one)) != plan.fingerprint(groups_of(two))
+
+
+@pytest.mark.parametrize("name", ["bandwidth_hz", "uplink_bits", "server_budget_j"])
+def test_fingerprints_tell_numbers_apart_that_no_point_names(name):
+    # The scenario's file, a profile or a default may change between a sweep and its resumption.
+    (group,) = groups_of(sweep(space={"tradeoff": {"grid": [1]}}))
+    (setting,) = group.settings
+    params = setting.params.replace(**{name: getattr(setting.params, name) * 1.001})
+    changed = plan.Group(0, (dataclasses.replace(setting, params=params),))
+    assert plan.fingerprint([changed]) != plan.fingerprint([group])
+
+
+def test_a_sweep_of_another_algorithm_reads_its_section():
+    config = build_sweep(
+        {"scenario": "coinfer4", "white_box": SMALL, "space": {"white_box.width": {"grid": [8]}}}, "a"
+    )
+    assert type(config.algorithm) is WhiteBox
+    assert groups_of(config)[0].settings[0].algorithm == WhiteBox(**SMALL)
+    with pytest.raises(ConfigError, match=r"space.ppo.width: got a field of ppo; the algorithm is white_box"):
+        build_sweep({"white_box": SMALL, "space": {"ppo.width": {"grid": [8]}}}, "a")
 
 
 def test_a_device_failure_is_a_row_and_not_the_end(monkeypatch):
@@ -389,14 +373,19 @@ def test_a_device_failure_is_a_row_and_not_the_end(monkeypatch):
     ]
 
 
-def test_figures_of_many_few_and_no_winners(tmp_path):
+def test_reports_of_many_few_and_no_winners(tmp_path):
     config = sweep(
         space={"ppo.learning_rate": {"grid": [1, 2]}, "tradeoff": {"grid": [1, 100]}},
         curves={"x": "tradeoff", "y": ["objective"], "lines": "ppo.learning_rate"},
     )
     rows = [row(i, rate, task, 0, i + 1) for i, (rate, task) in enumerate([("1", "1"), ("1", "100"), ("2", "1")])]
     diverged = [row(0, "1", "1", 0, "NaN", status="diverged")]
-    for name, part in {"rows": rows, "single": rows[:1], "diverged": diverged}.items():
-        figures.winners(tmp_path / f"{name}.png", rank(part, config), "objective")
-        figures.curves(tmp_path / f"{name}-curves.png", part, config)
-    assert len(list(tmp_path.glob("*.png"))) == 6
+    for name, part in {"many": rows, "single": rows[:1], "diverged": diverged}.items():
+        folder = Folder(tmp_path / name, config, "digest", resume=False)
+        folder.add(part)
+        ranking = report.write_report(folder, config)
+        assert [float(one["objective_iqm"]) for one in ranking] == sorted(
+            float(one["objective"]) if one["status"] == "ok" else np.inf for one in part
+        )
+        for figure in ("winners.png", "curves.png"):
+            assert (tmp_path / name / figure).read_bytes().startswith(b"\x89PNG")

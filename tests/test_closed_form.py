@@ -1,4 +1,4 @@
-"""Features: their layout, and the closed-form costs against the exact allocation."""
+"""Closed-form costs: by hand, and against the exact allocation."""
 
 import jax
 import jax.numpy as jnp
@@ -6,42 +6,16 @@ import numpy as np
 import pytest
 
 import jaxmec
-from jaxmec.allocation import allocate
-from jaxmec.features import _headroom, expected_costs, log_expected_cost, observation_size, unpack
+from jaxmec.closed_form import _headroom, cheapest_cuts, expected_costs
+from jaxmec.evaluation import objectives_at
 from jaxmec.policies import make_policy
 
 
 @pytest.fixture(scope="module")
 def system():
     env, params = jaxmec.make("coinfer10")
-    _, state = env.reset(jax.random.key(0), params)
+    state = jax.jit(lambda key: env.reset(key, params)[1])(jax.random.key(0))
     return env, params, state.replace(device_queue=jnp.full_like(state.device_queue, 4.0))
-
-
-def test_rows_unpack_into_what_the_problem_holds(system):
-    env, params, state = system
-    obs = env.observe(state, params)
-    assert obs.shape == (10, observation_size(env.num_cuts))
-    users, cuts = unpack(obs, env.num_cuts)
-    problem = env.cut_problems(state, params)
-    np.testing.assert_allclose(users[:, 0], np.log10(problem.arrival_rate_hz + 1e-4), rtol=1e-5)
-    np.testing.assert_allclose(users[:, 1], np.log10(problem.snr), rtol=1e-5)
-    np.testing.assert_allclose(users[:, 6], 1.0, rtol=1e-6)  # ten users
-    mask = np.asarray(env.action_mask(state, params))
-    _, cost = expected_costs(problem, mask)
-    dearer = np.where(mask, cost, np.inf) / np.where(mask, cost, np.inf).min(axis=-1, keepdims=True)
-    np.testing.assert_array_equal(cuts[..., 0], mask)
-    np.testing.assert_allclose(cuts[..., 4][mask], np.log10(dearer[mask]), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(cuts[..., 5][mask], 1 - 0.03 / (dearer[mask] - 0.97), rtol=1e-3, atol=1e-4)
-
-
-def test_what_users_expect_can_be_read_from_the_observation(system):
-    env, params, state = system
-    mask = np.asarray(env.action_mask(state, params))
-    _, cost = expected_costs(env.cut_problems(state, params), env.action_mask(state, params))
-    least = np.where(mask, cost, np.inf).min(axis=-1)
-    log_cost = log_expected_cost(env.observe(state, params))
-    np.testing.assert_allclose(log_cost, np.log(least), atol=2e-3)
 
 
 def test_expected_cost_of_a_local_cut_is_near_that_of_the_best_speed(system):
@@ -84,16 +58,8 @@ def test_expected_costs_point_at_cuts_near_the_best(system, bandwidth_hz, within
     queues = jax.random.uniform(jax.random.key(2), states.device_queue.shape, maxval=20.0)
     states = states.replace(device_queue=queues, server_queue=jnp.full_like(states.server_queue, 5.0))
 
-    def objectives(name):
-        policy = make_policy(name, env)
-
-        def one(state):
-            cuts = policy(jax.random.key(0), state, params)
-            return allocate(env.slot_problem(state, cuts, params)).objective
-
-        return np.asarray(jax.jit(jax.vmap(one))(states))
-
-    closed, best, greedy = (objectives(name) for name in ("closed_form", "best_response", "greedy"))
+    policies = {name: make_policy(name, env) for name in ("closed_form", "best_response", "greedy")}
+    closed, best, greedy = objectives_at(env, policies, jax.random.key(0), params, states).values()
     assert closed.mean() < within * best.mean()
     assert greedy.mean() > 1.02 * best.mean()  # the states are not trivial
 
@@ -114,3 +80,12 @@ def test_expected_costs_by_hand_for_one_user_who_only_sends():
     seconds = 1e5 / (float(problem.bandwidth_hz) * np.log2(1 + float(problem.snr[0])))
     np.testing.assert_allclose(stages[1][0], seconds, rtol=1e-5)
     np.testing.assert_allclose(cost[0], 1.6 * float(problem.delay_price[0]) * seconds, rtol=1e-3)
+
+
+def test_cheapest_cuts_are_valid_and_those_of_least_expected_cost(system):
+    env, params, state = system
+    problem, mask = env.cut_problems(state, params), np.asarray(env.action_mask(state, params))
+    cuts = np.asarray(cheapest_cuts(problem, mask))
+    cost = np.where(mask, expected_costs(problem, mask)[1], np.inf)
+    np.testing.assert_array_equal(cuts, cost.argmin(axis=-1))
+    np.testing.assert_array_equal(cuts, make_policy("closed_form", env)(jax.random.key(0), state, params))

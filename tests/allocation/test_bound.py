@@ -1,0 +1,180 @@
+"""The Lagrangian bound: users' costs against nested golden sections, the maximum against a grid that zooms in."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_systems import exhaustive_optima, random_systems
+
+import jaxmec
+from jaxmec.allocation import cut_costs, lower_bound
+from jaxmec.delay import waiting_time
+
+PRICES = [(0.0, 0.0), (0.0, 3.0), (2e-3, 0.5), (5.0, 0.0), (40.0, 7.0), (3e3, 8e2)]
+
+
+def golden(function, low, high, steps=70):
+    """Least value of an elementwise convex function between two arrays."""
+    ratio = (np.sqrt(5.0) - 1.0) / 2.0
+    for _ in range(steps):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        smaller = function(left) < function(right)
+        low, high = np.where(smaller, low, left), np.where(smaller, right, high)
+    return function(0.5 * (low + high))
+
+
+def costs_by_search(problem, band_price, server_price):
+    """φ [N, K] in float64: over the slowest time, and in it over the shares of each stage."""
+    p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), problem)
+    rate, delay, snr = p.arrival_rate_hz[:, None], p.delay_price[:, None], p.snr[:, None]
+    energy = p.energy_price[:, None] * p.slot_s * rate
+
+    def uplink_s(y):
+        return p.uplink_bits / (p.bandwidth_hz * y * np.log2(1.0 + snr / y))
+
+    def share_for(theta):
+        low, high = np.full(theta.shape, 1e-12), np.ones(theta.shape)
+        for _ in range(60):
+            middle = np.sqrt(low * high)
+            fast = uplink_s(middle) <= theta
+            low, high = np.where(fast, low, middle), np.where(fast, middle, high)
+        return high
+
+    def least(cost, work, lowest_share):
+        x = golden(lambda x: cost(np.exp(x)), np.log(np.maximum(lowest_share, 1e-12)), np.zeros(work.shape), 50)
+        return np.where(work > 0, x, 0.0)
+
+    def at(log_theta):
+        theta = np.exp(log_theta)
+        device = least(
+            lambda y: delay * p.device_work_s / y + energy * p.device_power_w[:, None] * p.device_work_s * y**2,
+            p.device_work_s,
+            p.device_work_s / theta,
+        )
+        uplink = least(
+            lambda y: (delay + energy * p.tx_power_w[:, None]) * uplink_s(y) + band_price * y,
+            p.uplink_bits,
+            share_for(theta),
+        )
+        burn = p.server_energy_price * p.server_power_w * p.slot_s * rate * p.server_work_s
+        server = least(
+            lambda y: delay * p.server_work_s / y + burn * y**2 + server_price * y,
+            p.server_work_s,
+            p.server_work_s / theta,
+        )
+        waiting = np.asarray(waiting_time(theta, rate, p.knee))
+        return device + uplink + server + delay * waiting
+
+    shortest = np.maximum(np.maximum(p.device_work_s, uplink_s(1.0)), p.server_work_s)
+    return golden(at, np.log(shortest), np.log(shortest) + 12.0, 45)
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_users_costs_at_prices_are_those_of_a_nested_search(double):
+    problems, masks = random_systems(4, 4)
+    with jax.enable_x64(True):
+        expected = [
+            [costs_by_search(jax.tree.map(lambda leaf, i=i: leaf[i], problems), *pair) for pair in PRICES]
+            for i in range(4)
+        ]
+    with jax.enable_x64(double):
+        dtype = np.float64 if double else np.float32
+        typed = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), dtype), problems)
+        pairs = jnp.asarray(PRICES, dtype)
+        costs = jax.jit(jax.vmap(jax.vmap(cut_costs, (None, 0, 0)), (0, None, None)))(
+            typed, pairs[:, 0], pairs[:, 1]
+        )
+        costs = np.asarray(costs, np.float64)
+    valid = np.broadcast_to(np.asarray(masks)[:, None], costs.shape)
+    short = 1.0 - (costs / np.asarray(expected))[valid]
+    assert short.min() >= -1e-9  # the search's own error
+    assert short.max() <= 2e-5
+
+
+def dual_maxima(problems, masks, zooms=14, width=9):
+    """The dual's maxima [count] in float64: grids over the roots of both prices, each half as wide as the last."""
+    count = masks.shape[0]
+    offsets = jnp.stack(jnp.meshgrid(*[jnp.linspace(-1.0, 1.0, width)] * 2, indexing="ij")).reshape(2, -1).T
+
+    def dual(problem, mask, roots):
+        costs = cut_costs(problem, *roots**2)
+        return jnp.sum(jnp.min(jnp.where(mask, costs, jnp.inf), axis=-1)) - jnp.sum(roots**2)
+
+    duals = jax.vmap(dual)
+
+    def zoom(number, best):
+        def look(offset, best):
+            value, centre, found = best
+            roots = jnp.maximum(centre + offset[None] * half, 0.0)
+            here = duals(problems, masks, roots)
+            better = here > value
+            return jnp.where(better, here, value), centre, jnp.where(better[:, None], roots, found)
+
+        half = top * 0.5 ** (number + 1)
+        value, centre, _ = best
+        value, _, found = jax.lax.fori_loop(
+            0, len(offsets), lambda i, best: look(offsets[i], best), (value, centre, centre)
+        )
+        return value, found, found
+
+    # Beyond the cost of everything at the cheapest prices no price can help.
+    free = jax.vmap(lambda problem, mask: dual(problem, mask, jnp.full(2, 1.0)) + 2.0)(problems, masks)
+    top = 2.0 * jnp.sqrt(free)[:, None] * jnp.ones((1, 2))
+    start = (jnp.full(count, -jnp.inf), 0.5 * top, 0.5 * top)
+    return jax.lax.fori_loop(0, zooms, zoom, start)[0]
+
+
+@pytest.mark.parametrize(("num_users", "count"), [(1, 128), (3, 96), (10, 24)])
+def test_the_bound_is_the_duals_maximum(num_users, count):
+    problems, masks = random_systems(num_users, count, seed=num_users)
+    bound = jax.jit(jax.vmap(lower_bound))(problems, masks)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), problems)
+        expected = np.maximum(np.asarray(jax.jit(dual_maxima)(wide, jnp.asarray(np.asarray(masks)))), 0.0)
+    value = np.asarray(bound.value, np.float64)
+    assert (value >= expected * (1.0 - 1e-4)).all()
+    assert (np.asarray(bound.uncertainty) <= 1e-4).all()
+    # At the prices that it names, the dual has the value that it claims.
+    with jax.enable_x64(True):
+        prices = (
+            jnp.asarray(np.asarray(leaf), jnp.float64) for leaf in (bound.bandwidth_price, bound.server_price)
+        )
+        costs = np.asarray(jax.jit(jax.vmap(cut_costs))(wide, *prices))
+    there = np.where(masks, costs, np.inf).min(axis=-1).sum(axis=-1)
+    there -= np.asarray(bound.bandwidth_price, np.float64) + np.asarray(bound.server_price, np.float64)
+    np.testing.assert_allclose(value, there, rtol=1e-5)
+
+
+def test_where_nothing_is_scarce_the_bound_is_the_optimum():
+    group = {
+        "networks": {"mobilenet_v2": 1},
+        "devices": {"snapdragon_855": 1, "raspberry_pi_5": 1},
+        "energy_budget_j": {"snapdragon_855": 0.15, "raspberry_pi_5": 0.2},
+        "arrival_rate_hz": [1, 10],
+        "count": 3,
+    }
+    env, params = jaxmec.make(
+        "coinfer10",
+        users=[group],
+        server={"device": "epyc_7742", "energy_budget_j": 2.0},
+        radio={"bandwidth_hz": 10e6},
+        arrivals={"process": "markov"},
+    )
+    states = jax.vmap(lambda seed: env.reset(jax.random.key(seed), params)[1])(jnp.arange(8))
+    problems = jax.vmap(env.cut_problems, (0, None))(states, params)
+    masks = jax.vmap(env.action_mask, (0, None))(states, params)
+    best = exhaustive_optima(problems, masks)
+    value = np.asarray(jax.jit(jax.vmap(lower_bound))(problems, masks).value)
+    assert (value <= best).all()
+    np.testing.assert_allclose(value, best, rtol=1e-4)
+
+
+def test_regrets_bound_what_a_users_other_cuts_can_reach():
+    problems, masks = random_systems(3, 8, ("mobilenet_v2", "alexnet"), seed=5)
+    bounds = jax.jit(jax.vmap(lower_bound))(problems, masks)
+    for cut in range(masks.shape[-1]):
+        forced = masks.at[:, 0].set(masks[:, 0] & (jnp.arange(masks.shape[-1]) == cut))
+        possible = np.asarray(masks)[:, 0, cut]
+        best = exhaustive_optima(problems, forced)
+        claimed = np.asarray(bounds.value + bounds.regret[:, 0, cut])
+        assert (claimed[possible] <= best[possible] * (1.0 + 1e-6)).all()
