@@ -35,6 +35,7 @@ class Point:
     simulated_s: float
     half_width_s: float  # of the 95 % interval
     formula_s: float
+    scaled_s: float  # the formula with its waiting times the squared variation of intervals (Kingman 1961)
     independent_s: float
     slower_later_s: float
 
@@ -106,7 +107,7 @@ def _bursts(keys: Iterator[Array], users: int, requests: int) -> Iterator[Point]
         processes.append((f"bursts of {length:g}", float(bursty.squared_variation()), bursty))
     for case, variation, process in processes:
         steady = _steady((_slots(4 * requests, 1.0), users), 10.0, SERVICES_S)
-        yield _point("burstiness", case, variation, next(keys), process, *steady, 1.0)
+        yield _point("burstiness", case, variation, next(keys), process, *steady, 1.0, variation)
 
 
 def _slots(requests: int, slot_s: float) -> int:
@@ -126,6 +127,7 @@ def _point(
     rates_hz: Array,
     stage_times: Array,
     slot_s: float,
+    squared_variation: float = 1.0,
 ) -> Point:
     """Simulate rates [T, U] and stage times [T, U, 3]; formulas are averaged over requests."""
     room = 32  # doubled, so that few sizes are compiled
@@ -138,8 +140,18 @@ def _point(
         delay_s = np.asarray(rule(stage_times, rates_hz, NO_KNEE), float)
         return float(np.average(delay_s, weights=np.asarray(rates_hz)))
 
-    rules = (said(rule) for rule in (serial_delay, independent_delay, slower_later_delay))
-    return Point(study, case, x, simulated_s, half_width_s, *rules)
+    formula_s, service_s = said(serial_delay), said(lambda times, *_: jnp.sum(times, axis=-1))
+    return Point(
+        study=study,
+        case=case,
+        x=x,
+        simulated_s=simulated_s,
+        half_width_s=half_width_s,
+        formula_s=formula_s,
+        scaled_s=service_s + squared_variation * (formula_s - service_s),
+        independent_s=said(independent_delay),
+        slower_later_s=said(slower_later_delay),
+    )
 
 
 @partial(jax.jit, static_argnums=0)

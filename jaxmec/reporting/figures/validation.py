@@ -10,6 +10,7 @@ from jaxmec.reporting.style import colour, drawing
 
 RULES = {  # field of a point -> label
     "formula_s": "serial queues (jaxmec.delay)",
+    "scaled_s": "the same, waiting times squared variation",
     "slower_later_s": "a slower later stage adds its wait",
     "independent_s": "independent queues",
 }
@@ -29,9 +30,10 @@ def said_over_simulated(path: Path, points: Sequence[Point]) -> None:
         for panel, (study, (label, scale)) in zip(panels, STUDIES.items(), strict=False):
             mine = [point for point in points if point.study == study]
             x = [point.x for point in mine]
+            lines = {"ls": "", "ms": 5} if study == "order" else {"ls": "-", "lw": 1.1, "ms": 3}
             for index, (field, rule) in enumerate(RULES.items()):
                 ratio = [getattr(point, field) / point.simulated_s for point in mine]
-                panel.plot(x, ratio, marker="o", ms=3, lw=1.1, color=colour(index), label=rule)
+                panel.plot(x, ratio, marker="osD^"[index], color=colour(index), label=rule, **lines)
             spread = [point.half_width_s / point.simulated_s for point in mine]
             panel.fill_between(
                 x, [1.0 - s for s in spread], [1.0 + s for s in spread], color="0.6", alpha=0.5, lw=0
@@ -39,7 +41,7 @@ def said_over_simulated(path: Path, points: Sequence[Point]) -> None:
             panel.axhline(1.0, color="0.4", lw=0.8)
             panel.set(xlabel=label, xscale=scale, title=study)
             if study == "order":
-                panel.set_xticks(x, [point.case for point in mine], fontsize=7)
+                panel.set_xticks(x, [point.case for point in mine], fontsize=6)
         for row in axes:
             row[0].set_ylabel("said over simulated mean delay")
         panels[-1].axis("off")
