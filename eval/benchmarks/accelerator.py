@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -32,17 +31,7 @@ def accelerator_section(settings: Settings) -> Iterator[Row]:
             ("env.step", partial(without_final_observation, step), (keys, states, cuts, params)),
         ):
             _, seconds, compile_s = timed(function, arguments, settings)
-            note = f"{batch / seconds / 1e6:,.2f} million a second"
-            yield Row(
-                "accelerator",
-                what,
-                env.num_users,
-                batch,
-                "float32",
-                1e6 * seconds / batch,
-                compile_s=compile_s,
-                note=note,
-            )
+            yield _row(what, env.num_users, batch, seconds, compile_s)
     for num_envs, num_minibatches in TRAINED:
         yield _training(num_envs, num_minibatches)
 
@@ -61,7 +50,17 @@ def _training(num_envs: int, num_minibatches: int) -> Row:
         started = time.perf_counter()
         learner = jax.block_until_ready(compiled(learner))
         fastest = min(fastest, time.perf_counter() - started)
-    row = Row(
-        "accelerator", "update", env.num_users, num_envs, "float32", 1e6 * fastest / num_envs, compile_s=compile_s
+    return _row("update", env.num_users, num_envs, fastest, compile_s)
+
+
+def _row(what: str, users: int, batch: int, seconds: float, compile_s: float) -> Row:
+    return Row(
+        section="accelerator",
+        what=what,
+        users=users,
+        batch=batch,
+        dtype="float32",
+        microseconds=1e6 * seconds / batch,
+        compile_s=compile_s,
+        note=f"{batch / seconds / 1e6:,.2f} million a second",
     )
-    return dataclasses.replace(row, note=f"{num_envs / fastest / 1e6:,.2f} million slots a second")
