@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib
 import os
 import platform
 from pathlib import Path
@@ -18,26 +19,23 @@ from typing import Literal
 import jax
 import matplotlib.pyplot as plt
 import tyro
-from benchmarks.clarabel_solver import clarabel_section
 from benchmarks.common import Row, Settings
-from benchmarks.layer import accuracy_section, allocate_section
-from benchmarks.learner import learner_section
-from benchmarks.requests import requests_section
-from benchmarks.system import env_section, policies_section
 from rich.console import Console
 from rich.table import Table
 
-# A section is a function from Settings to rows; a new one is an entry here and a name in `SectionName`.
+# A section is a function from Settings to rows; a new one is an entry here and a name in `SectionName`. It is imported
+# when it runs, for some need libraries that others do without.
 SECTIONS = {
-    "accuracy": accuracy_section,
-    "allocate": allocate_section,
-    "clarabel": clarabel_section,
-    "env": env_section,
-    "policies": policies_section,
-    "learner": learner_section,
-    "requests": requests_section,
+    "accelerator": "accelerator",
+    "accuracy": "layer",
+    "allocate": "layer",
+    "clarabel": "clarabel_solver",
+    "env": "system",
+    "policies": "system",
+    "learner": "learner",
+    "requests": "requests",
 }
-SectionName = Literal["accuracy", "allocate", "clarabel", "env", "policies", "learner", "requests"]
+SectionName = Literal["accelerator", "accuracy", "allocate", "clarabel", "env", "policies", "learner", "requests"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +136,8 @@ def main(flags: Flags) -> None:
     settings = Settings(flags.users, flags.batches, flags.seconds, flags.count)
     for name in flags.sections:
         with console.status(name):
-            for row in SECTIONS[name](settings):
+            section = getattr(importlib.import_module(f"benchmarks.{SECTIONS[name]}"), f"{name}_section")
+            for row in section(settings):
                 rows.append(row)
                 console.log(
                     f"{row.what}, N {row.users}, batch {row.batch}, {row.dtype}: {row.microseconds:.2f} µs"
