@@ -148,7 +148,7 @@ def _point(
         simulated_s=simulated_s,
         half_width_s=half_width_s,
         formula_s=formula_s,
-        scaled_s=service_s + squared_variation * (formula_s - service_s),
+        scaled_s=formula_s + (squared_variation - 1.0) * (formula_s - service_s),
         independent_s=said(independent_delay),
         slower_later_s=said(slower_later_delay),
     )

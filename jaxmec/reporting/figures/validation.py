@@ -32,6 +32,8 @@ def said_over_simulated(path: Path, points: Sequence[Point]) -> None:
             x = [point.x for point in mine]
             lines = {"ls": "", "ms": 5} if study == "order" else {"ls": "-", "lw": 1.1, "ms": 3}
             for index, (field, rule) in enumerate(RULES.items()):
+                if field == "scaled_s" and all(point.scaled_s == point.formula_s for point in mine):
+                    continue
                 ratio = [getattr(point, field) / point.simulated_s for point in mine]
                 panel.plot(x, ratio, marker="osD^"[index], color=colour(index), label=rule, **lines)
             spread = [point.half_width_s / point.simulated_s for point in mine]
@@ -45,5 +47,5 @@ def said_over_simulated(path: Path, points: Sequence[Point]) -> None:
         for row in axes:
             row[0].set_ylabel("said over simulated mean delay")
         panels[-1].axis("off")
-        handles, labels = panels[0].get_legend_handles_labels()
+        handles, labels = panels[len(STUDIES) - 1].get_legend_handles_labels()
         panels[-1].legend(handles, labels, loc="center")
