@@ -48,7 +48,7 @@ def test_overrides_reach_the_parameters():
     assert env.num_users == 3
     assert params.tradeoff == 5
     assert params.bandwidth_hz == 1e6
-    assert params.channel.path_loss_exponent == 3.0  # the rest of the section stays
+    assert params.channel.path_loss.exponent == 3.0  # the rest of the section stays
 
 
 def test_queues_start_at_the_level_of_the_users_class(key):
@@ -113,7 +113,7 @@ def test_a_process_has_the_fields_of_its_settings(tmp_path):
     assert isinstance(params.workload, Markov)
     assert np.isclose(params.workload.stay_probability, 0.7)
     _, params = jaxmec.make(file, radio={"process": "gauss_markov", "fading_diversity": 2})
-    assert params.channel.diversity == 2
+    assert params.channel.fading.diversity == 2
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from jax import Array
 
 from jaxmec.config import number
@@ -50,6 +52,16 @@ class Radio:
         """Noise density at the receiver, its noise figure included."""
         return 10 ** ((self.noise_dbm_per_hz + self.noise_figure_db - 30) / 10)
 
-    def channel(self) -> Channel:
-        """The channel that these settings describe."""
+    def channel(self, distance_m: np.ndarray, tx_power_w: np.ndarray, slot_s: float, folder: Path) -> Channel:
+        """The channel that these settings describe.
+
+        Args:
+          distance_m: [N, 2] inner and outer radius of every user's ring, m.
+          tx_power_w: [N] transmit power of every user.
+          slot_s: length of a slot, s.
+          folder: where the scenario's file lies; paths are relative to it.
+
+        Raises:
+          ConfigError: naming the field, its value and what is allowed.
+        """
         raise NotImplementedError

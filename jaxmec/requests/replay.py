@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jax import Array
 
 from jaxmec.config import ConfigError, default_float
 from jaxmec.requests.protocol import RequestSettings
-from jaxmec.workload import request_times
+from jaxmec.workload import load_request_times
 
 
 class ReplayState(struct.PyTreeNode):
@@ -70,6 +71,7 @@ class ReplaySettings(RequestSettings):
 
     trace_file: str | None = None  # CSV of request times, relative to the scenario's file
     trace_column: str | int = 0
+    time_unit: Literal["s", "ms", "us"] = "s"  # of times that are numbers
 
     def __post_init__(self) -> None:
         if self.trace_file is None:
@@ -79,10 +81,10 @@ class ReplaySettings(RequestSettings):
         """See `RequestSettings`."""
         assert self.trace_file is not None
         try:
-            times = request_times(folder / self.trace_file, self.trace_column)
+            times = load_request_times(folder / self.trace_file, self.trace_column, self.time_unit)
         except (OSError, ValueError) as error:
             raise ConfigError(f"requests.trace_file: {error}") from None
-        intervals = np.diff(np.sort(times))
+        intervals = np.diff(times)
         if not intervals.sum() > 0:
             raise ConfigError(f"requests.trace_file: {folder / self.trace_file}: all requests at one time")
         return Replay(default_float(intervals / intervals.mean()))

@@ -46,9 +46,11 @@ def assemble(config: Scenario, path: Path, fidelity: str = "stationary") -> tupl
     server = _load(devices.load, config.server.device, path, "server.device")
 
     radio, rates = config.radio, _per_user(users, "arrival_rate_hz")
+    distance_m, tx_power_w = _per_user(users, "distance_m"), _per_user(users, "tx_power_w")
     try:
         arrivals = config.arrivals.process(rates[:, 0], rates[:, 1], config.slot_s, path.parent)
         requests = config.requests.process(path.parent)
+        channel = radio.channel(distance_m, tx_power_w, config.slot_s, path.parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     device_work_s, uplink_bits, server_work_s, valid_cut = _tables(networks, classes, server, config)
@@ -67,13 +69,13 @@ def assemble(config: Scenario, path: Path, fidelity: str = "stationary") -> tupl
         initial_device_queue=default_float(
             [[user.initial_queue.get(name, 0.0) for name in device_names] for user in users]
         ),
-        distance_m=default_float(_per_user(users, "distance_m")),
+        distance_m=default_float(distance_m),
         delay_weight=default_float(_per_user(users, "delay_weight")),
         deadline_s=default_float(_per_user(users, "deadline_s")),
-        tx_power_w=default_float(_per_user(users, "tx_power_w")),
+        tx_power_w=default_float(tx_power_w),
         workload=arrivals,
         requests=requests,
-        channel=radio.channel(),
+        channel=channel,
         bandwidth_hz=default_float(radio.bandwidth_hz),
         noise_w_per_hz=default_float(radio.noise_w_per_hz),
         server_power_w=default_float(server.power_w if config.server.power_w is None else config.server.power_w),

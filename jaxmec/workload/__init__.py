@@ -8,6 +8,7 @@ uniform.py    a fresh rate in every slot
 markov.py     two rates, switched at random
 diurnal.py    a sinusoid
 trace.py      a recorded sequence, and reading one from a file of request times
+fit.py        two rates fitted to recorded request times
 
 A new process is one file and one line of `ARRIVALS`; a scenario names it as `arrivals: {process: NAME, ...}` with
 the fields of its settings.
@@ -15,9 +16,10 @@ the fields of its settings.
 
 from jaxmec.workload.constant import Constant, ConstantSettings
 from jaxmec.workload.diurnal import Diurnal, DiurnalSettings
+from jaxmec.workload.fit import MarkovFit, fit_markov
 from jaxmec.workload.markov import Markov, MarkovSettings
 from jaxmec.workload.protocol import Arrivals, ArrivalSettings
-from jaxmec.workload.trace import Trace, TraceSettings, load_trace, request_times
+from jaxmec.workload.trace import Trace, TraceSettings, load_request_times, load_trace
 from jaxmec.workload.uniform import Uniform, UniformSettings
 
 ARRIVALS: dict[str, type[ArrivalSettings]] = {
@@ -37,11 +39,13 @@ __all__ = [
     "Diurnal",
     "DiurnalSettings",
     "Markov",
+    "MarkovFit",
     "MarkovSettings",
     "Trace",
     "TraceSettings",
     "Uniform",
     "UniformSettings",
+    "fit_markov",
+    "load_request_times",
     "load_trace",
-    "request_times",
 ]

@@ -6,10 +6,10 @@ range; every user starts at its own random position, and the sequence repeats.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-from datetime import datetime
+import warnings
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,12 @@ import numpy as np
 from flax import struct
 from jax import Array
 
+from jaxmec import recordings
 from jaxmec.config import ConfigError, default_float
 from jaxmec.workload.protocol import ArrivalSettings
+
+MOSTLY_EMPTY = 0.99  # share of slots without a request that is hardly meant
+TIME_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"}
 
 
 class TraceState(struct.PyTreeNode):
@@ -64,6 +68,7 @@ class TraceSettings(ArrivalSettings):
 
     trace_file: str | None = None  # CSV of request times, relative to the scenario's file
     trace_column: str | int = 0
+    time_unit: Literal["s", "ms", "us"] = "s"  # of times that are numbers
 
     def __post_init__(self) -> None:
         if self.trace_file is None:
@@ -73,55 +78,66 @@ class TraceSettings(ArrivalSettings):
         """See `ArrivalSettings`."""
         assert self.trace_file is not None
         try:
-            relative_rate = load_trace(folder / self.trace_file, slot_s, self.trace_column)
+            relative_rate = load_trace(folder / self.trace_file, slot_s, self.trace_column, self.time_unit)
         except (OSError, ValueError) as error:
             raise ConfigError(f"arrivals.trace_file: {error}") from None
         return Trace(default_float(low_hz), default_float(high_hz), default_float(relative_rate))
 
 
-def load_trace(path: str | Path, slot_s: float, column: str | int = 0) -> np.ndarray:
+def load_request_times(path: str | Path, column: str | int = 0, time_unit: str = "s") -> np.ndarray:
+    """Read the times of recorded requests.
+
+    Args:
+      path: CSV file with one request per line, in order; a header is needed only where the column is named.
+      column: the column that holds the times, by name or by position.
+      time_unit: of times that are numbers: s, ms or us. ISO dates with time count as UTC where they name no zone.
+
+    Returns:
+      float64[R] seconds since the first request.
+
+    Raises:
+      OSError: if the file cannot be read.
+      ValueError: naming file and line, if the column is missing, a time cannot be read, is negative or out of order,
+        or there are fewer than two requests.
+    """
+    return _read_times(path, column, time_unit)[0]
+
+
+def load_trace(path: str | Path, slot_s: float, column: str | int = 0, time_unit: str = "s") -> np.ndarray:
     """Turn a file of request times into relative rates per slot, mean one.
 
     Args:
-      path: CSV file with one request per line and a header; times in seconds, or ISO dates with time.
+      path: see `load_request_times`, as for `column` and `time_unit`.
       slot_s: length of a slot, s.
-      column: the column that holds the times, by name or by position.
+      column: the column that holds the times.
+      time_unit: of times that are numbers.
 
     Returns:
-      float64[T]: requests in each slot over the mean number per slot.
+      float64[T]: requests in each slot over the mean number per slot. Warns if 99 % of them are zero.
 
     Raises:
-      ValueError: if the column is missing, a time cannot be read, or there are fewer than two requests.
+      OSError, ValueError: as `load_request_times`, and if the file spans more than ten million slots.
     """
-    times = request_times(path, column)
-    counts = np.bincount(((times - times.min()) / slot_s).astype(int))
+    times, lines = _read_times(path, column, time_unit)
+    recordings.check_length(path, times, lines, slot_s)
+    counts = np.bincount((times / slot_s).astype(int))
+    empty = np.mean(counts == 0)
+    if empty >= MOSTLY_EMPTY:
+        warnings.warn(
+            f"{path}: {100 * empty:.3g} % of {len(counts):,} slots of {slot_s:g} s have no request; "
+            f"is time_unit {time_unit!r} right?",
+            stacklevel=2,
+        )
     return counts / counts.mean()
 
 
-def request_times(path: str | Path, column: str | int = 0) -> np.ndarray:
-    """Read a file of request times; see `load_trace`.
-
-    Returns:
-      float64[T] seconds, as they stand in the file.
-    """
-    with open(path, newline="") as file:
-        reader = csv.reader(file)
-        header = [name.strip() for name in next(reader)]
-        if isinstance(column, str) and column not in header:
-            raise ValueError(f"{path}: no column {column!r}; columns are {', '.join(header)}")
-        index = header.index(column) if isinstance(column, str) else column
-        try:
-            times = np.array([_seconds(row[index]) for row in reader if row])
-        except (ValueError, IndexError) as error:
-            raise ValueError(f"{path}: column {column!r} must hold seconds or ISO times: {error}") from None
-    if len(times) < 2:
-        raise ValueError(f"{path}: {len(times)} requests; a trace needs at least two")
-    return times
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        date, _, fraction = text.strip().partition(".")
-        return datetime.fromisoformat(date).timestamp() + float("0." + (fraction or "0"))
+def _read_times(path: str | Path, column: str | int, time_unit: str) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds since the first request [R] and the line of each [R]."""
+    holds = f"{TIME_UNITS[time_unit]} or ISO times"
+    values, lines = recordings.read_columns(
+        path, [recordings.Column(column, recordings.seconds(time_unit), holds)]
+    )
+    if len(lines) < 2:
+        raise ValueError(f"{path}: {len(lines)} requests; a trace needs at least two")
+    recordings.check_order(path, values[:, 0], lines)
+    return values[:, 0] - values[0, 0], lines

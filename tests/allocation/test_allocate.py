@@ -245,22 +245,21 @@ def test_numbers_of_every_kind_are_leaves():
     problem = jax.tree.map(lambda leaf: leaf[0], problems(0, 1, 3)).replace(
         delay_price=jnp.full(3, 8.0, FLOAT), bandwidth_hz=jnp.asarray(2e7, FLOAT), slot_s=jnp.asarray(1.0, FLOAT)
     )
-    plain = allocate(problem)
-    for change in (
-        {"delay_price": np.full(3, 8), "bandwidth_hz": 20_000_000, "slot_s": 1},
-        {
-            "delay_price": np.full(3, 8.0, np.float16),
-            "bandwidth_hz": np.int64(20_000_000),
-            "slot_s": np.float32(1),
-        },
-        {"delay_price": jnp.full(3, 8.0, jnp.bfloat16), "bandwidth_hz": 2e7, "slot_s": np.uint8(1)},
-    ):
-        answer = allocate(problem.replace(**change))
-        assert answer.objective.dtype == plain.objective.dtype
-        np.testing.assert_allclose(answer.objective, plain.objective, rtol=1e-5)
+    changed = problem.replace(
+        delay_price=np.full(3, 8),
+        tx_power_w=problem.tx_power_w.astype(jnp.bfloat16),
+        energy_price=np.full(3, 2.0, np.float16),
+        bandwidth_hz=20_000_000,
+        slot_s=np.int64(1),
+        knee=0.9,
+    )
+    same = jax.tree.map(lambda leaf: jnp.asarray(leaf, FLOAT), changed)
+    first, second = (jax.jit(allocate)(p).objective for p in (changed, same))
+    assert first.dtype == second.dtype
+    np.testing.assert_allclose(first, second, rtol=1e-5)
     with jax.enable_x64(True):
         single = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), problem)
-        assert allocate(single).objective.dtype == jnp.float32
+        assert jax.eval_shape(allocate, single).objective.dtype == jnp.float32
 
 
 def test_wrong_leaves_are_told_by_name():

@@ -140,6 +140,6 @@ def test_settings_name_what_is_wrong(tmp_path):
     (tmp_path / "one.csv").write_text("time\n1.0\n1.0\n")
     with pytest.raises(ConfigError, match="one time"):
         ReplaySettings("one.csv").process(tmp_path)
-    (tmp_path / "two.csv").write_text("time\n4.0\n1.0\n2.0\n")
+    (tmp_path / "two.csv").write_text("time\n1.0\n2.0\n4.0\n")
     np.testing.assert_allclose(ReplaySettings("two.csv").process(tmp_path).recorded, [2 / 3, 4 / 3], rtol=1e-6)
     assert BurstySettings(peak=3.0).process(tmp_path).peak == 3.0
