@@ -146,8 +146,8 @@ def _in_chunks(function: Callable[..., Any], chunk: int, args: tuple) -> Any:
     parts = next((parts for parts in range(fewest, 2 * fewest) if batch % parts == 0), fewest)
     size = -(-batch // parts)
     # Chunks follow one another in memory; a batch that is spread over devices stays spread if a chunk takes every
-    # so-manieth problem instead.
-    spread = jax.device_count() > 1
+    # so-manieth problem instead. Whether it is, says the mesh that the caller has set.
+    spread = jax.sharding.get_abstract_mesh().size > 1
 
     def split(leaf: Array) -> Array:
         width = [(0, parts * size - batch)] + [(0, 0)] * (leaf.ndim - 1)

@@ -129,29 +129,9 @@ def iterate(demand: Demand, point: Iterate, number: int, config: SolverConfig) -
     """Some iterations of all problems, in lockstep."""
 
     def iteration(_: int, point: Iterate) -> Iterate:
-        return _advance(demand, point, _direction(demand, point, config, False), config, False)
+        return _advance(demand, point, _direction(demand, point, config), config)
 
     return lax.fori_loop(0, number, iteration, point)
-
-
-def solve_at_prices(demand: Demand, band_price: Array, server_price: Array, config: SolverConfig) -> Iterate:
-    """Each user's best shares for itself when band and server have prices per share (above zero, [1, ...])."""
-    uplink_s = demand.uplink_price * demand.uplink_s / spectrum(demand, demand.snr)[0]
-
-    def log_root(weight: Array) -> Array:
-        return 0.5 * jnp.log(jnp.clip(weight, 1e-12, 0.8))
-
-    point = start(
-        demand,
-        log_band_share=log_root(uplink_s / band_price),
-        log_server_share=log_root(demand.delay_price * demand.server_s / server_price),
-    )
-    point = point.replace(band_price=band_price, server_price=server_price)
-
-    def iteration(_: int, point: Iterate) -> Iterate:
-        return _advance(demand, point, _direction(demand, point, config, True), config, True)
-
-    return lax.fori_loop(0, config.iterations, iteration, point)
 
 
 def shares(demand: Demand, point: Iterate) -> tuple[Array, ...]:
@@ -256,21 +236,17 @@ def spectrum(demand: Demand, ratio: Array) -> tuple[Array, Array, Array]:
     )
 
 
-def start(demand: Demand, log_band_share: Array | None = None, log_server_share: Array | None = None) -> Iterate:
-    """Square-root shares, re-weighted once towards each user's slowest stage, on the central path.
-
-    Given shares are taken instead.
-    """
+def start(demand: Demand) -> Iterate:
+    """Square-root shares, re-weighted once towards each user's slowest stage, on the central path."""
     no_weight = jnp.zeros_like(demand.rate)
-    given = log_band_share, log_server_share
-    x, g = _first_shares(demand, (no_weight,) * 3, given)
+    x, g = _first_shares(demand, (no_weight,) * 3)
     slowest = _slowest(demand, g)
     pull = _first_waiting(demand, slowest + _FIRST_SLACK)[1] / jnp.exp(slowest + _FIRST_SLACK)
-    x, g = _first_shares(demand, tuple(jnp.where(gi >= slowest, pull, 0.0) for gi in g), given)
+    x, g = _first_shares(demand, tuple(jnp.where(gi >= slowest, pull, 0.0) for gi in g))
     return _on_central_path(demand, x, g)
 
 
-def _first_shares(demand: Demand, extra: tuple[Array, ...], given: tuple[Array | None, ...]) -> tuple:
+def _first_shares(demand: Demand, extra: tuple[Array, ...]) -> tuple:
     """Log shares and log times that balance each stage by itself, a second of it costing its price and extra."""
     present = present_stages(demand)
     tiny = float(jnp.finfo(demand.rate.dtype).tiny)
@@ -288,13 +264,11 @@ def _first_shares(demand: Demand, extra: tuple[Array, ...], given: tuple[Array |
         """Where delay and energy balance: y³ = weight / (2 energy)."""
         return jnp.log(_larger(weights[stage], tiny) / _larger(2.0 * energy, tiny)) / 3.0
 
-    band = log_share(1) if given[0] is None else given[0]
-    server = log_share(2) - _FIRST_MARGIN if given[1] is None else given[1]
-    server = _smaller(server, log_thrifty(2, demand.server_energy))
+    server = _smaller(log_share(2) - _FIRST_MARGIN, log_thrifty(2, demand.server_energy))
     device = jnp.clip(log_thrifty(0, demand.device_energy), _LEAST_LOG_SHARE / 2, -_FIRST_MARGIN)
     x = (
         jnp.where(present[0], device, -1.0),
-        jnp.where(present[1], _larger(band, _LEAST_LOG_SHARE), 0.0),
+        jnp.where(present[1], _larger(log_share(1), _LEAST_LOG_SHARE), 0.0),
         jnp.where(present[2], _larger(server, _LEAST_LOG_SHARE), -_FIRST_MARGIN),
     )
     return x, log_times(demand, x)[0]
@@ -422,7 +396,7 @@ class _Prices(NamedTuple):
     dt: Array | float
 
 
-def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_prices: bool) -> Iterate:
+def _direction(demand: Demand, point: Iterate, config: SolverConfig) -> Iterate:
     """The full Newton step towards the central path."""
     local = _local(demand, point)
     target = _target(demand, point, local, config)
@@ -439,11 +413,7 @@ def _direction(demand: Demand, point: Iterate, config: SolverConfig, fixed_price
         c_t += ei * fi - wi * hi * ci * vi
     inverse_t = 1.0 / _larger(a_t, float(jnp.finfo(a_t.dtype).tiny))
     own_t = c_t * inverse_t
-    if fixed_prices:
-        still = jnp.zeros_like(point.server_slack)
-        prices = _Prices(still, still, still, (0.0, 0.0, 0.0), 0.0)
-    else:
-        prices = _price_steps(point, local, rows, own_t, inverse_t, config)
+    prices = _price_steps(point, local, rows, own_t, inverse_t, config)
     idle = number_of_stages(demand) == 0  # a user without any stage would sink for ever
     dt = jnp.where(idle, 0.0, own_t + prices.dt)
     step = _back_substitution(point, local, rows, target, prices, dt)
@@ -568,7 +538,7 @@ def _back_substitution(
     )
 
 
-def _advance(demand: Demand, point: Iterate, step: Iterate, config: SolverConfig, fixed_prices: bool) -> Iterate:
+def _advance(demand: Demand, point: Iterate, step: Iterate, config: SolverConfig) -> Iterate:
     """As far along a step as the interior allows.
 
     Each user has a primal and a dual length of its own, and so have the prices and the server's slack: one user at
@@ -612,8 +582,6 @@ def _advance(demand: Demand, point: Iterate, step: Iterate, config: SolverConfig
         q=move(point.q, dual, step.q),
         r=_smaller(move(point.r, primal, step.r), limit),
     )
-    if fixed_prices:
-        return moved
     price = length(-step.band_price / point.band_price, -step.server_price / point.server_price)
     price = jnp.where(jnp.isfinite(step.band_price + step.server_price), price, 0.0)
     slack = length(-step.server_slack / point.server_slack)
