@@ -87,9 +87,10 @@ def main(argv: list[str]) -> int:
         if flags.coordinator is not None:
             jax.distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
         console.quiet = jax.process_index() > 0
-        first = jax.process_index() == 0
-        with locked(folder) if first and (flags.resume or _prepared(flags, folder)) else contextlib.nullcontext():
-            finished = _run(flags, folder, argv, console)
+        if jax.process_index() == 0:
+            _check(flags, folder, argv)
+        with locked(folder) if jax.process_index() == 0 else contextlib.nullcontext():
+            finished = _run(flags, folder, console)
     except KeyboardInterrupt:
         say(console, again)
         return 130
@@ -135,19 +136,20 @@ def _config(flags: Flags) -> RunConfig:
     return build_run(plain_run(RunConfig(flags.scenario, flags.seed, flags.algorithm, flags.fidelity)), "flags")
 
 
-def _prepared(flags: Flags, folder: Path) -> bool:
-    """Check everything about a new run before anything is written; always true."""
+def _check(flags: Flags, folder: Path, argv: list[str]) -> None:
+    """Refuse what cannot run, before anything is written."""
+    if flags.resume:
+        check_same(folder, _asked_for(flags, argv))
+        return
     config = _config(flags)
     check_new(folder)
     check(jaxmec.make(config.scenario, fidelity=config.fidelity)[0], config)
-    return True
 
 
-def _run(flags: Flags, folder: Path, argv: list[str], console: Console) -> bool:
+def _run(flags: Flags, folder: Path, console: Console) -> bool:
     """Train and evaluate; returns whether the end was reached."""
     if flags.resume:
         config = load_config(folder)
-        check_same(folder, _asked_for(flags, argv))
         env, params = jaxmec.make(scenario_of(folder), fidelity=config.fidelity)
     else:
         config = _config(flags)
