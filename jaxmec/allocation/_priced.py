@@ -22,6 +22,7 @@ from jaxmec.allocation._solver import Demand, Iterate
 _LEAST_LOG_SHARE = -30.0
 _NO_TIME = -60.0  # logarithm of a stage that is skipped
 _STAGE_STEPS = 4  # of Newton's method for one stage: it starts near, and slopes lie between 1 and 3
+_FURTHER_STEPS = 10  # of the search for θ in float64, whose certificate asks for ever closer guesses
 _INVERSE_STEPS = 2  # of Newton's method per step in θ, for the band share that sends in that time
 
 Stages = tuple[Array, Array, Array]  # of device, uplink, server
@@ -42,9 +43,10 @@ def priced_costs(demand: Demand, band_price: Array, server_price: Array, steps: 
       demand: rows [R, ...].
       band_price: [1, ...] per share, at least zero.
       server_price: [1, ...] likewise.
-      steps: of the search for θ.
+      steps: of the search for θ; float64 takes `_FURTHER_STEPS` more.
     """
-    point = _best_point(demand, band_price, server_price, steps)
+    further = 0 if demand.rate.dtype == jnp.float32 else _FURTHER_STEPS
+    point = _best_point(demand, band_price, server_price, steps + further)
     here = _solver.present_stages(demand)
     band, server = (jnp.where(here[i], jnp.exp(point.x[i]), 0.0) for i in (1, 2))
     return Priced(user_bounds(demand, point), band, server)

@@ -173,7 +173,7 @@ def test_regrets_bound_what_a_users_other_cuts_can_reach():
     problems, masks = random_systems(3, 8, ("mobilenet_v2", "alexnet"), seed=5)
     bounds = jax.jit(jax.vmap(lower_bound))(problems, masks)
     for cut in range(masks.shape[-1]):
-        forced = masks.at[:, 0].set(masks[:, 0] & (jnp.arange(masks.shape[-1]) == cut))
+        forced = masks.at[:, 0].set(masks[:, 0] & (jnp.arange(masks.shape[-1]) == cut)[None])
         possible = np.asarray(masks)[:, 0, cut]
         best = exhaustive_optima(problems, forced)
         claimed = np.asarray(bounds.value + bounds.regret[:, 0, cut])
