@@ -54,7 +54,7 @@ class GradientLearner(struct.PyTreeNode):
     final_learning_rate: float = 1e-5  # reached linearly with the last update
     entropy_weight: float = 3e-3  # of the entropy in the loss; falls linearly to zero
     max_grad_norm: float = 0.5  # longer gradients are shortened to it
-    total_steps: int = static(6_000_000)  # slots of the whole run, over all environments
+    total_steps: int = static(2_000_000)  # slots of the whole run, over all environments
     num_envs: int = static(4096)  # environments side by side
     num_steps: int = static(1)  # slots per environment and update
     num_epochs: int = static(1)  # passes over what an update has played
