@@ -5,94 +5,39 @@
     obs, state, reward, terminated, truncated, info = env.step(key, state, action, params)
 
 Names and rooms are loaded on first use, so that `import jaxmec` is fast and `jaxmec.allocation` alone stays light.
+They are listed in __init__.pyi.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from jaxmec import (
-        agents,
-        allocation,
-        channel,
-        delay,
-        devices,
-        evaluation,
-        lyapunov,
-        policies,
-        profiles,
-        reporting,
-        requests,
-        rollout,
-        scenario,
-        sweeps,
-        workload,
-    )
-    from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
-    from jaxmec.scenario import make, scenarios
 
-_NAMES = {
-    "EdgeInferenceEnv": "jaxmec.env",
-    "EnvParams": "jaxmec.env",
-    "EnvState": "jaxmec.env",
-    "make": "jaxmec.scenario",
-    "scenarios": "jaxmec.scenario",
-}
-_ROOMS = (
-    "agents",
-    "allocation",
-    "channel",
-    "delay",
-    "devices",
-    "evaluation",
-    "lyapunov",
-    "policies",
-    "profiles",
-    "reporting",
-    "requests",
-    "rollout",
-    "scenario",
-    "sweeps",
-    "workload",
-)
+def _modules() -> dict[str, str]:
+    """Public name -> the module from which __init__.pyi imports it."""
+    statements = ast.parse(Path(__file__).with_suffix(".pyi").read_text()).body
+    imports = [one for one in statements if isinstance(one, ast.ImportFrom)]
+    return {alias.name: str(one.module) for one in imports for alias in one.names}
 
-__all__ = [
-    "EdgeInferenceEnv",
-    "EnvParams",
-    "EnvState",
-    "__version__",
-    "agents",
-    "allocation",
-    "channel",
-    "delay",
-    "devices",
-    "evaluation",
-    "lyapunov",
-    "make",
-    "policies",
-    "profiles",
-    "reporting",
-    "requests",
-    "rollout",
-    "scenario",
-    "scenarios",
-    "sweeps",
-    "workload",
-]
+
+_MODULES = _modules()
+__all__ = [*sorted(_MODULES), "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
-    if name in _ROOMS:
-        return importlib.import_module(f"jaxmec.{name}")
     if name == "__version__":
         from importlib.metadata import version
 
         return version("jaxmec")
-    raise AttributeError(f"module 'jaxmec' has no attribute {name!r}")
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'jaxmec' has no attribute {name!r}")
+    if module == __name__:
+        return importlib.import_module(f"jaxmec.{name}")
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

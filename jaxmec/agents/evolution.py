@@ -12,8 +12,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
-from flax import struct
+from flax import linen as nn, struct
 from jax import Array
 
 from jaxmec.agents import actor_critic, running
@@ -21,8 +20,8 @@ from jaxmec.agents.actor_critic import ActorCritic
 from jaxmec.agents.algorithm import Learner, over_envs
 from jaxmec.agents.gradient import Metrics, static
 from jaxmec.agents.networks import NETWORKS
-from jaxmec.config import ConfigError
 from jaxmec.environment import Environment, Params, Policy, State
+from jaxmec.extras import optional
 
 
 class Evolution(struct.PyTreeNode):
@@ -61,7 +60,7 @@ class Evolution(struct.PyTreeNode):
             raise ValueError(f"network: got {self.network!r}; allowed are {', '.join(NETWORKS)}")
         if self.reward not in env.reward_signals:
             raise ValueError(f"reward: got {self.reward!r}; allowed are {', '.join(env.reward_signals)}")
-        _open_es()
+        optional("evosax.algorithms", "evolution")
 
     def init(self, env: Environment, key: Array, params: Params) -> Learner:
         """A mean among fresh episodes."""
@@ -131,17 +130,9 @@ class Evolution(struct.PyTreeNode):
         return NETWORKS[self.network](width=self.width)
 
     def _strategy(self, weights: Any) -> Any:
-        return _open_es()(
+        return optional("evosax.algorithms", "evolution").Open_ES(
             population_size=self.population,
             solution=weights,
             optimizer=optax.adam(self.learning_rate),
             std_schedule=lambda _: jnp.asarray(self.deviation, jnp.float32),
         )
-
-
-def _open_es() -> Any:
-    try:
-        from evosax.algorithms import Open_ES
-    except ImportError:
-        raise ConfigError('algorithm: evolution needs evosax; pip install -e ".[evolution]"') from None
-    return Open_ES

@@ -12,8 +12,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
-from flax import struct
+from flax import linen as nn, struct
 from jax import Array
 
 from jaxmec.agents import actor_critic, distribution, running

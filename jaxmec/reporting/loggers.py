@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from jaxmec.config import ConfigError
+from jaxmec.extras import optional
 from jaxmec.reporting.files import replace_file
 
 
@@ -54,11 +54,7 @@ class TensorBoard:
     """The same rows as TensorBoard events; on resuming, events after the checkpoint are hidden."""
 
     def __init__(self, folder: Path, rows: int) -> None:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise ConfigError('tensorboard: not installed; pip install -e ".[tensorboard]"') from None
-        self._writer = SummaryWriter(str(folder), purge_step=rows + 1)
+        self._writer = optional("tensorboardX", "tensorboard").SummaryWriter(str(folder), purge_step=rows + 1)
 
     def write(self, row: Mapping[str, float]) -> None:
         """Append a row."""

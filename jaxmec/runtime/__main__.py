@@ -98,7 +98,7 @@ class DeviceFlags(_Network):
     """Send requests to a server and print predicted beside measured. Ctrl-C ends the requests, not the answers."""
 
     cut: int = 0
-    """Row of the cut table; `python -m jaxmec.profiles MODULE:FUNCTION` prints it."""
+    """Row of the cut table; `jaxmec profile MODULE:FUNCTION` prints it."""
     switch: tuple[str, ...] = ()
     """REQUEST:CUT, such as 100:3: from that request on another cut."""
     rate: Annotated[float, tyro.conf.arg(metavar="HZ")] = 1.0

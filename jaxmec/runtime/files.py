@@ -22,6 +22,7 @@ import msgpack
 from jax import export
 
 from jaxmec.config import build
+from jaxmec.extras import optional
 from jaxmec.runtime.halves import Half, Model
 from jaxmec.runtime.messages import Tensor
 
@@ -69,6 +70,7 @@ def export_halves(
     Raises:
       ValueError: as `Model.head`; for a network that calls foreign code.
     """
+    optional("flatbuffers", "runtime")
     written = []
     for cut in cuts:
         sides: dict[Side, Half] = {"head": model.head(cut)}
@@ -159,6 +161,7 @@ def _exported(half: Half, platforms: Sequence[str] | None) -> tuple[bool, export
 
 
 def _half(file: _File, path: str | Path) -> Half:
+    optional("flatbuffers", "runtime")
     try:
         program = export.deserialize(bytearray(file.program))
         text = program.mlir_module()

@@ -4,7 +4,7 @@ sweep.yaml        everything that decides the results
 plan.json         a digest of all settings, and how each group was compiled and cut into chunks
 trials.csv        one row per trial; grows as chunks end
 ranking.csv       settings from best to worst
-best.yaml         the best setting as a configuration of train/main.py, where only hyperparameters were swept
+best.yaml         the best setting as a configuration of `jaxmec train`, where only hyperparameters were swept
 winners.png, curves.png
 """
 

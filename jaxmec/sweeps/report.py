@@ -52,7 +52,7 @@ def _draw_curves(folder: Folder, config: SweepConfig, wanted: Curves) -> None:
 
 
 def write_best(folder: Folder, scenario: str, best: Setting) -> None:
-    """Write the best setting as a configuration of train/main.py."""
+    """Write the best setting as a configuration of `jaxmec train`."""
     run = RunConfig(scenario=scenario, algorithm=best.algorithm)
     replace_file(folder.path / "best.yaml", yaml.safe_dump(plain_run(run), sort_keys=False))
 

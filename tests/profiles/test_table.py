@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from jaxmec import devices, profiles
-from jaxmec.profiles import PartitionProfile, profile, split
-from jaxmec.profiles import __main__ as command
+from jaxmec.profiles import PartitionProfile, __main__ as command, profile, split
 from jaxmec.profiles.zoo import __main__ as zoo
 
 DEVICE, SERVER = devices.load("raspberry_pi_4"), devices.load("epyc_7742")

@@ -1,8 +1,8 @@
 """Train with many settings and seeds, and tell which are best.
 
-    python train/sweep.py --config configs/sweeps/rate.yaml
-    python train/sweep.py --config configs/sweeps/rate.yaml --backend ray
-    python train/sweep.py --out runs/sweeps/rate --resume
+    jaxmec sweep --config configs/sweeps/rate.yaml
+    jaxmec sweep --config configs/sweeps/rate.yaml --backend ray
+    jaxmec sweep --out runs/sweeps/rate --resume
 
 Settings that differ in numbers only are trained together in one compiled call, see `jaxmec.sweeps`.
 Everything lies in one folder. Interrupt it as you like: what has ended is saved, and --resume runs the rest.
@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
+from rich.console import Console
 
 from jaxmec.compilation import keep_compiled
 from jaxmec.config import ConfigError
+from jaxmec.extras import optional
 from jaxmec.reporting.console import fail, say, terminal
 from jaxmec.sweeps import chunks, folder, plan, report, vectorised
 from jaxmec.sweeps.config import Resources, SweepConfig, load, parse, points
@@ -42,25 +43,27 @@ class Flags:
     """Where --backend ray runs."""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], program: str = "jaxmec sweep") -> int:
     """Run the command; returns the exit status."""
     console = terminal()
     keep_compiled()
-    flags = tyro.cli(Flags, args=argv)
+    flags = tyro.cli(Flags, args=argv, prog=program)
     try:
-        return _run(flags, console)
+        return _run(flags, console, program)
     except (ConfigError, OSError) as error:
         return fail(console, error)
 
 
-def _run(flags: Flags, console: Any) -> int:
+def _run(flags: Flags, console: Console, program: str) -> int:
     where, sweep = _prepare(flags)
     builder = plan.Builder(sweep)
     adaptive = sweep.search == "optuna"
     wanted = points(sweep)[: 1 if adaptive else None]  # of an adaptive search one, to check everything by
     groups = plan.group(builder.setting(index, point) for index, point in enumerate(wanted))
     _check_metrics(sweep, groups)
-    on_ray = _import_ray() if flags.backend == "ray" else None
+    on_ray = optional("jaxmec.sweeps.on_ray", "ray") if flags.backend == "ray" else None
+    if adaptive:
+        optional("optuna", "ray")
     store = folder.Folder(where, sweep, plan.fingerprint(groups), flags.resume)
 
     total = sweep.seeds * (sweep.samples if adaptive else len(wanted))
@@ -92,7 +95,7 @@ def _run(flags: Flags, console: Any) -> int:
         report.write_best(store, sweep.scenario, builder.setting(0, point))
     say(console, f"sweep folder: {where}")
     if len(store.finished()) < total:
-        again = f"python train/sweep.py --out {where} --resume" + " --backend ray" * (flags.backend == "ray")
+        again = f"{program} --out {where} --resume" + " --backend ray" * (flags.backend == "ray")
         say(console, f"not finished; continue with: {again}")
         return 130
     return 0
@@ -133,16 +136,3 @@ def _run_here(sweep: SweepConfig, groups: list[plan.Group], store: folder.Folder
     chunks.run_here(sweep, groups, store, progress, lambda: stop)
     for sig, handler in previous.items():
         signal.signal(sig, handler)
-
-
-def _import_ray() -> Any:
-    """The module that sweeps on Ray, which is an extra."""
-    try:
-        from jaxmec.sweeps import on_ray
-    except ImportError as error:
-        raise ConfigError(f"backend: got 'ray', but {error}; install it: pip install 'jaxmec[ray]'") from None
-    return on_ray
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,7 @@
 """Where should this network be cut? Prints its cut table and the answer, and draws the picture.
 
-python -m jaxmec.profiles resnet50 --device raspberry_pi_4 --server epyc_7742 --bandwidth 2e6 --snr-db 20
-python -m jaxmec.profiles my_package.my_module:my_model --rate 10e6 --out mine.png --save mine.json
+jaxmec profile resnet50 --device raspberry_pi_4 --server epyc_7742 --bandwidth 2e6 --snr-db 20
+jaxmec profile my_package.my_module:my_model --rate 10e6 --out mine.png --save mine.json
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ class Flags:
     """JSON file to which the cut table is written; it serves as a network in a scenario."""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], program: str = "jaxmec profile") -> int:
     """Run the command; returns the exit status."""
-    flags = tyro.cli(Flags, args=argv, prog="python -m jaxmec.profiles")
+    flags = tyro.cli(Flags, args=argv, prog=program)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     try:
@@ -217,7 +217,3 @@ def _print_answer(
             size = f"errs by {side.typical_error:.0%}" if known else "errs by an unknown amount"
             scaled = "; this network's whole time was measured" if table.name in side.measured_s else ""
             console.print(f"{side.name}: the latency model {size} on networks left out of its fit{scaled}")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,9 +1,9 @@
 """Train a policy that cuts networks.
 
-    python train/main.py --num-envs 4096
-    python train/main.py --algorithm white_box --scenario coinfer50 --out runs/fifty
-    python train/main.py --config configs/train/quick.yaml
-    python train/main.py --out runs/fifty --resume
+    jaxmec train --num-envs 4096
+    jaxmec train --algorithm white_box --scenario coinfer50 --out runs/fifty
+    jaxmec train --config configs/train/quick.yaml
+    jaxmec train --out runs/fifty --resume
 
 The environments are spread over all devices of the machine. On several machines, each runs the same command with
 its own --process-id (and --coordinator HOST:PORT of the first, --num-processes), in a folder that all of them see.
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,15 +74,15 @@ class Flags:
     """Which of them this is."""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], program: str = "jaxmec train") -> int:
     """Run the command; returns the exit status."""
     console = terminal()
     keep_compiled()
     again = ""
     try:
-        flags = parse(argv)
+        flags = parse(argv, program)
         folder = flags.out or Path("runs") / f"{Path(flags.scenario).stem}-seed{flags.seed}"
-        again = f"stopped; continue with: python train/main.py --out {folder} --resume"
+        again = f"stopped; continue with: {program} --out {folder} --resume"
         if flags.coordinator is not None:
             jax.distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
         console.quiet = jax.process_index() > 0
@@ -102,7 +101,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def parse(argv: list[str]) -> Flags:
+def parse(argv: list[str], program: str) -> Flags:
     """Flags over the configuration file over the defaults; every algorithm has flags of its own."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--algorithm")
@@ -126,9 +125,8 @@ def parse(argv: list[str]) -> Flags:
         f"--algorithm {{{','.join(ALGORITHMS)}}} chooses the learner (now {name}) and so its flags below; "
         "--config FILE reads a run's file first (see configs/train)."
     )
-    return tyro.cli(
-        typed, args=rest, description=help_, default=typed(run.algorithm, run.scenario, run.seed, run.fidelity)
-    )
+    default = typed(run.algorithm, run.scenario, run.seed, run.fidelity)
+    return tyro.cli(typed, args=rest, prog=program, description=help_, default=default)
 
 
 def _config(flags: Flags) -> RunConfig:
@@ -186,7 +184,3 @@ def _evaluate(env: jaxmec.EdgeInferenceEnv, params: jaxmec.EnvParams, folder: Pa
     comparison.save(folder / "evaluation")
     for table in comparison.tables():
         console.print(table)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,14 +1,13 @@
 """Compare policies: tables, CSV files and figures.
 
-python eval/main.py --run runs/district10-seed0 --candidates 1 4 16
-python eval/main.py --scenario coinfer4 --policies greedy best_response exhaustive
-python eval/main.py --scenario coinfer10 --requests    # percentiles, deadline misses and backlog of every request
+jaxmec eval --run runs/district10-seed0 --candidates 1 4 16
+jaxmec eval --scenario coinfer4 --policies greedy best_response exhaustive
+jaxmec eval --scenario coinfer10 --requests    # percentiles, deadline misses and backlog of every request
 """
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import jax
@@ -58,8 +57,9 @@ class Flags:
     run runs/evaluation-SCENARIO."""
 
 
-def main(flags: Flags) -> int:
+def main(argv: list[str], program: str = "jaxmec eval") -> int:
     """Run the command; returns the exit status."""
+    flags = tyro.cli(Flags, args=argv, prog=program)
     messages = terminal()
     keep_compiled()
     try:
@@ -108,7 +108,3 @@ def _simulate(
     config = StudyConfig(replications=replications)
     key = jax.random.key(seed)
     return compare_requests(key, env, params, policies, config, tell=lambda what: say(messages, what))
-
-
-if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Flags)))

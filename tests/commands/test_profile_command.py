@@ -1,10 +1,10 @@
-"""python -m jaxmec.profiles: what it prints and writes, and its errors."""
+"""jaxmec profile: what it prints and writes, and its errors."""
 
 import numpy as np
 import pytest
 
 from jaxmec import devices, profiles
-from jaxmec.profiles.__main__ import main
+from jaxmec.commands.profile import main
 
 MODULE = """
 import jax.numpy as jnp
