@@ -90,19 +90,19 @@ def _shipped(name: str) -> Device:
     return describe(name, _table()[name], _FILE, name)
 
 
-def describe(name: str, entry: Mapping[str, Any], source: Path, field: str = "") -> Device:
-    """A class of device from plain data.
+def describe(name: str, entry: Measurement | Mapping[str, Any], source: Path, field: str = "") -> Device:
+    """A class of device from what a file says of it.
 
     Args:
       name: of the device.
-      entry: the fields of a `Measurement`.
+      entry: a `Measurement`, or its fields.
       source: file that holds the entry; paths in it are relative to its folder.
       field: place of the entry in this file, for messages.
 
     Raises:
       ConfigError: for wrong fields, unknown networks or files that cannot be read.
     """
-    found = build(Measurement, entry, source, field)
+    found = entry if isinstance(entry, Measurement) else build(Measurement, entry, source, field)
     try:
         whole = {str(_beside(source, network)): seconds for network, seconds in found.measured_s.items()}
         tables = [PartitionProfile.read(_beside(source, file)) for file in found.measured_profiles]

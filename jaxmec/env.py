@@ -112,6 +112,7 @@ class EdgeInferenceEnv:
     constraints: Constraints = VirtualQueues()
     observation: Observation = Observation()
     redraw_population: bool = True  # whether a new episode draws new users; else the old ones go on
+    name: str = dataclasses.field(default="", compare=False)  # of the system, with its version: "district10-v1"
     defaults: EnvParams | None = dataclasses.field(default=None, compare=False, repr=False)
     network_names: tuple[str, ...] = dataclasses.field(default=(), compare=False)  # M, for figures and tables
     device_names: tuple[str, ...] = dataclasses.field(default=(), compare=False)  # D

@@ -1,13 +1,15 @@
 """Scenario files: what they build, and what the errors say."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import jaxmec
-from jaxmec import devices, profiles
+from jaxmec import devices, profiles, scenario
 from jaxmec.config import ConfigError
 from jaxmec.workload import Markov, Trace
 
@@ -49,6 +51,34 @@ def test_overrides_reach_the_parameters():
     assert params.tradeoff == 5
     assert params.bandwidth_hz == 1e6
     assert params.channel.path_loss.exponent == 3.0  # the rest of the section stays
+
+
+def test_a_name_tells_the_version_and_whether_the_numbers_are_its_own(tmp_path):
+    for name in jaxmec.scenarios():
+        assert re.fullmatch(rf"{name}-v[1-9]\d*", jaxmec.make(name)[0].name)
+    assert jaxmec.make("coinfer4", num_users=3)[0].name.endswith("-changed")
+    env, _ = jaxmec.make(write(tmp_path))
+    other, _ = jaxmec.make(write(tmp_path, name="campus", version="3"))
+    assert (env.name, other.name) == ("mine-v1", "campus-v3")
+    assert env == other  # a name is no shape: they share a compilation
+
+
+def test_every_version_has_its_line_in_the_history():
+    history = (Path(__file__).parents[1] / "docs/scenario-history.md").read_text()
+    for name in jaxmec.scenarios():
+        assert jaxmec.make(name)[0].name in history
+
+
+def test_a_device_of_the_scenarios_own(tmp_path):
+    board = "{power_w: 3.0, measured_s: {alexnet: 0.05, vgg16: 0.5}}"
+    (tmp_path / "board.yaml").write_text(board)
+    users = "[{networks: {alexnet: 1}, devices: {%s: 1}, energy_budget_j: {%s: 0.1}}]"
+    inside = jaxmec.make(write(tmp_path, users=users % ("mine", "mine"), devices=f"{{mine: {board}}}"))
+    beside = jaxmec.make(write(tmp_path, users=users % ("board.yaml", "board.yaml")))
+    for env, params in (inside, beside):
+        assert np.isclose(params.device_work_s[0, 0, env.num_cuts - 1], 0.05)
+        np.testing.assert_allclose(params.device_power_w, [3.0])
+    assert set(scenario.files(tmp_path / "mine.yaml")) == {"scenario.yaml", "board.yaml"}
 
 
 def test_queues_start_at_the_level_of_the_users_class(key):
@@ -125,6 +155,11 @@ def test_a_process_has_the_fields_of_its_settings(tmp_path):
         ),
         ({"radio": "{bandwith_hz: 1}"}, "radio.bandwith_hz: unknown field .*did you mean 'bandwidth_hz'"),
         ({"server": "{device: abacus, energy_budget_j: 1}"}, "server.device: got 'abacus': .*epyc_7742"),
+        (
+            {"devices": "{mine: {power_w: 0, measured_s: {alexnet: 1}}}"},
+            "mine.yaml: devices.mine.power_w: got 0.0; allowed is a number above 0",
+        ),
+        ({"version": "0"}, "mine.yaml: version: got 0; allowed is a number at least 1"),
         ({"users": "[]"}, "mine.yaml: users: got an empty list"),
         ({"users": f"[{group('lenet9')}]"}, "users.networks: got 'lenet9': .*alexnet"),
         ({"users": f"[{group('alexnet', '{}')}]"}, "energy_budget_j: no budget for jetson_nano"),

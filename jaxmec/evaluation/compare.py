@@ -73,20 +73,24 @@ class Comparison:
     states: State  # [S, ...]
     reference: str
     decision_s: dict[str, float]  # per state, all states at once; empty if not asked for
+    scenario: str = ""  # name and version, "district10-v1"
 
     def save(self, folder: Path) -> None:
         """Write `long_run.csv` and `same_states.csv`."""
         from jaxmec.evaluation import tables
 
         folder.mkdir(parents=True, exist_ok=True)
-        write_csv(folder / "long_run.csv", tables.long_run_rows(self.long_run))
-        write_csv(folder / "same_states.csv", tables.same_state_rows(self))
+        for name, rows in (
+            ("long_run.csv", tables.long_run_rows(self.long_run)),
+            ("same_states.csv", tables.same_state_rows(self)),
+        ):
+            write_csv(folder / name, [{**row, "scenario": self.scenario} for row in rows])
 
     def tables(self) -> list[Table]:
         """The two tables for a terminal."""
         from jaxmec.evaluation import tables
 
-        return [tables.long_run_table(self.long_run), tables.same_state_table(self)]
+        return [tables.long_run_table(self), tables.same_state_table(self)]
 
 
 def evaluate_policies(
@@ -139,7 +143,8 @@ def evaluate_policies(
         for name, policy in policies.items():
             tell(f"timing {name}")
             decision_s[name] = decision_seconds(env, policy, key_states, params, states)
-    return Comparison(results, bound_long_run, objectives, bound, states, reference, decision_s)
+    scenario = env.name if isinstance(env, EdgeInferenceEnv) else type(env).__name__
+    return Comparison(results, bound_long_run, objectives, bound, states, reference, decision_s, scenario)
 
 
 def long_runs(

@@ -67,9 +67,9 @@ def same_state_rows(comparison: Comparison) -> list[Row]:
     return rows
 
 
-def long_run_table(results: Mapping[str, LongRun]) -> Table:
+def long_run_table(comparison: Comparison) -> Table:
     """The long-run metrics for a terminal of eighty columns; a half-width of a 95 % interval behind the last."""
-    rows = long_run_rows(results)
+    rows = long_run_rows(comparison.long_run)
     shown = {name: how for name, how in (SHOWN | OTHERWISE).items() if name in rows[0]}
     if any(name in shown for name in SHOWN):
         shown = {name: how for name, how in shown.items() if name in SHOWN}
@@ -82,8 +82,10 @@ def long_run_table(results: Mapping[str, LongRun]) -> Table:
         ]
         for row in rows
     ]
-    title = "Long run: energies over budgets, and the gap to the certified bound at equal energy"
-    return table(title, ["policy", *(header for header, _ in shown.values()), ""], body)
+    title = "long run: energies over budgets, and the gap to the certified bound at equal energy"
+    return table(
+        f"{comparison.scenario}, {title}", ["policy", *(header for header, _ in shown.values()), ""], body
+    )
 
 
 def same_state_table(comparison: Comparison) -> Table:
@@ -98,7 +100,8 @@ def same_state_table(comparison: Comparison) -> Table:
     if comparison.decision_s:
         forms["decision_us"] = ("µs/slot", "{:,.1f}")
     return table(
-        f"Slot objective at the same states; ratio to {comparison.reference}, gap to the certified bound",
+        f"{comparison.scenario}, slot objective at the same states; ratio to {comparison.reference}, gap to the "
+        "certified bound",
         ["policy", *(header for header, _ in forms.values())],
         [
             [row["policy"], *(number(float(row[name]), form) for name, (_, form) in forms.items())]

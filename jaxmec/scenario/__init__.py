@@ -53,13 +53,14 @@ def make(
         if not isinstance(data.get("users"), list) or len(data["users"]) != 1:
             raise ConfigError(f"{path}: num_users: got {num_users}; allowed only with a single user group")
         data["users"] = [{**data["users"][0], "count": num_users}]
-    return assemble(build(Scenario, data, path), path, fidelity)
+    changed = bool(overrides) or num_users is not None
+    return assemble(build(Scenario, data, path), path, fidelity, changed)
 
 
 def files(scenario: str | Path) -> dict[str, bytes]:
     """Everything on disk that a scenario is made of, by path relative to its own file, which is "scenario.yaml".
 
-    They are the profiles and traces that the file names; a copy of them is the same scenario elsewhere.
+    They are the profiles, devices and traces that the file names; a copy of them is the same scenario elsewhere.
 
     Raises:
       ConfigError: as `find` and `read_yaml`, and for a file that does not lie in the scenario's folder.
@@ -67,11 +68,21 @@ def files(scenario: str | Path) -> dict[str, bytes]:
     path = find(scenario)
     contents = {"scenario.yaml": path.read_bytes()} if path.exists() else {}
     for text in _texts(read_yaml(path)):
-        other = path.parent / text
-        if "." in text and other.is_file():
-            if Path(text).is_absolute() or ".." in Path(text).parts:
-                raise ConfigError(f"{path}: got {text!r}; allowed are files in the scenario's own folder")
-            contents[text] = other.read_bytes()
+        contents |= _named(path, text)
+    return contents
+
+
+def _named(path: Path, text: str) -> dict[str, bytes]:
+    """The file that a text in `path` names, and those that a device's file names in turn; nothing for other texts."""
+    other = path.parent / text
+    if "." not in text or not other.is_file():
+        return {}
+    if Path(text).is_absolute() or ".." in Path(text).parts:
+        raise ConfigError(f"{path}: got {text!r}; allowed are files in the scenario's own folder")
+    contents = {text: other.read_bytes()}
+    if text.endswith((".yaml", ".yml")):
+        for inner in _texts(read_yaml(other)):
+            contents |= {str(Path(text).parent / name): file for name, file in _named(other, inner).items()}
     return contents
 
 

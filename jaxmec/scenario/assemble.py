@@ -23,13 +23,16 @@ UNLIKELY = 1e-6
 TOLERABLE = 1e-2
 
 
-def assemble(config: Scenario, path: Path, fidelity: str = "stationary") -> tuple[EdgeInferenceEnv, EnvParams]:
+def assemble(
+    config: Scenario, path: Path, fidelity: str = "stationary", changed: bool = False
+) -> tuple[EdgeInferenceEnv, EnvParams]:
     """Build a scenario that was read from `path`, to whose folder its other files are relative.
 
     Args:
       config: what the file says.
       path: of the file.
       fidelity: of `FIDELITIES`.
+      changed: whether it is not what the file says, which the environment's name then tells.
 
     Raises:
       ConfigError: naming file, field, value and what is allowed.
@@ -42,8 +45,8 @@ def assemble(config: Scenario, path: Path, fidelity: str = "stationary") -> tupl
     networks = [_load(profiles.load, _relative(name, path), path, "users.networks") for name in network_names]
     if config.wire.prune:
         networks = [network.pruned(config.wire.activation_bits) for network in networks]
-    classes = [_load(devices.load, name, path, "users.devices") for name in device_names]
-    server = _load(devices.load, config.server.device, path, "server.device")
+    classes = [_device(name, config, path, "users.devices") for name in device_names]
+    server = _device(config.server.device, config, path, "server.device")
 
     radio, rates = config.radio, _per_user(users, "arrival_rate_hz")
     distance_m, tx_power_w = _per_user(users, "distance_m"), _per_user(users, "tx_power_w")
@@ -89,6 +92,7 @@ def assemble(config: Scenario, path: Path, fidelity: str = "stationary") -> tupl
     env = EdgeInferenceEnv(
         num_users=len(users),
         num_cuts=valid_cut.shape[-1],
+        name=f"{config.name or path.stem}-v{config.version}" + "-changed" * changed,
         defaults=params,
         network_names=tuple(network.name for network in networks),
         device_names=tuple(device_names),
@@ -164,6 +168,13 @@ def _load(load: Callable[[str], T], name: str, path: Path, field: str) -> T:
         raise ConfigError(f"{path}: {field}: got {name!r}: {message}") from None
 
 
+def _device(name: str, config: Scenario, path: Path, field: str) -> devices.Device:
+    """A class of device, the scenario's own first."""
+    if name in config.devices:
+        return devices.describe(name, config.devices[name], path, f"devices.{name}")
+    return _load(devices.load, _relative(name, path), path, field)
+
+
 def _relative(name: str, path: Path) -> str:
-    """A profile's name as it is; a profile's file relative to the scenario's."""
-    return str(path.parent / name) if name.endswith(".json") else name
+    """A name as it is; a file relative to the scenario's."""
+    return str(path.parent / name) if name.endswith((".json", ".yaml", ".yml")) else name

@@ -10,6 +10,7 @@ from typing import Literal
 
 from jaxmec.channel import CHANNELS, Radio
 from jaxmec.config import ConfigError, kind, number
+from jaxmec.devices import Measurement
 from jaxmec.requests import REQUESTS, RequestSettings
 from jaxmec.workload import ARRIVALS, ArrivalSettings
 
@@ -67,7 +68,10 @@ class Scenario:
     users: tuple[UserGroup, ...]
     server: Server
     radio: Radio = kind(CHANNELS, "gauss_markov")
+    name: str = ""  # the file's own if empty
+    version: int = number(1, at_least=1)  # raised by every change that could change what is learned
     description: str = ""
+    devices: dict[str, Measurement] = dataclasses.field(default_factory=dict)  # classes of one's own, by name
     arrivals: ArrivalSettings = kind(ARRIVALS, "uniform")
     requests: RequestSettings = kind(REQUESTS, "poisson")  # within a slot; read at request fidelity
     max_requests: int | None = number(
