@@ -28,12 +28,12 @@ _FILE = Path(__file__).parent / "devices.yaml"
 class Measurement:
     """A class of device as a file describes it."""
 
-    power_w: float = number(above=0)  # active, at full speed
-    measured_s: dict[str, float] = dataclasses.field(default_factory=dict, metadata={"above": 0})
+    power_w: float = number(at_least=1e-6, at_most=1e6)  # active, at full speed
+    measured_s: dict[str, float] = number({}, at_least=1e-9, at_most=1e6)
     """Name or .json file of a network to the seconds of one whole run."""
     measured_profiles: tuple[str, ...] = ()  # .json files of `jaxmec.profiles.measured_profile`
     halves: Literal["heads", "tails", "both"] = "heads"  # of these profiles, those that this device has run
-    batch: int = number(1, at_least=1)  # requests that one measured run served
+    batch: int = number(1, at_least=1, at_most=10**6)  # requests that one measured run served
     description: str = ""
     power_source: str = ""
     measured_source: str = ""

@@ -1,12 +1,27 @@
 """Strict configuration: what is accepted, and what the errors say."""
 
 import dataclasses
+import os
+import re
+import typing
 from pathlib import Path
 from typing import Literal
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from jaxmec.config import ConfigError, build, kind, merge, number, read_yaml
+from jaxmec.agents import ALGORITHMS, RunConfig
+from jaxmec.agents.trainer import TrainerConfig
+from jaxmec.channel import CHANNELS, MOVEMENTS, PATH_LOSSES
+from jaxmec.config import ConfigError, build, check_limits, kind, merge, number, read_json, read_yaml
+from jaxmec.devices import Measurement
+from jaxmec.evaluation import EvaluationConfig
+from jaxmec.requests import REQUESTS, StudyConfig
+from jaxmec.scenario import Scenario
+from jaxmec.scenario.schema import Server, UserGroup
+from jaxmec.sweeps.config import Evaluation, Resources, SweepConfig
+from jaxmec.workload import ARRIVALS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,3 +147,125 @@ def test_read_yaml_says_which_file_is_wrong(tmp_path):
         read_yaml(broken)
     with pytest.raises(ConfigError, match=r"scalar\.yaml: must hold a mapping"):
         read_yaml(scalar)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "line 3: 'a' is given twice"),
+        ("x: {a: 1, a: 1}\n", "line 1: 'a' is given twice"),
+        ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor for the tag"),
+        ("a: !mine 1\n", "line 1: could not determine a constructor for the tag '!mine'"),
+        ("a: &x [1]\nb: *x\n", "line 2: aliases are not taken"),
+        ("a: " + "[" * 600 + "]" * 600, "lists and mappings lie more than 20 deep"),
+        ("1: 2\n", "line 1: a field's name is no text"),
+        ("a: " + "9" * 5000, "not valid YAML: "),
+        ("a: " + "0 " * 200_000, "has 400,003 bytes; allowed are at most 200,000"),
+        (b"a: \xff\xfe\n", "cannot be read: not UTF-8 text"),
+        ("a: \x00\n", "not valid YAML: "),
+    ],
+)
+def test_hostile_yaml_is_refused_in_one_line(tmp_path, text, message):
+    path = tmp_path / "hostile.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as error:
+        read_yaml(path)
+    assert str(error.value).startswith(str(path))
+    assert message in str(error.value)
+    assert len(str(error.value)) <= 300
+    assert str(error.value).isprintable()
+
+
+def test_a_date_is_a_text(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: 2020-13-45\nb: 2020-01-01\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": "2020-13-45", "b": "2020-01-01"}
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", tmp_path, Path("/dev/zero")):
+        for read in (read_yaml, read_json):
+            with pytest.raises(ConfigError, match="no ordinary file"):
+                read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": NaN}', "not valid JSON: NaN is no number"),
+        ('{"a": 1, "a": 2}', "not valid JSON: 'a' is given twice"),
+        ("[" * 100_000, "not valid JSON: "),
+        ('{"a": ' + "9" * 5000 + "}", "not valid JSON: "),
+        ("[1]", "must hold an object, but holds list"),
+    ],
+)
+def test_hostile_json_is_refused_in_one_line(tmp_path, text, message):
+    (tmp_path / "hostile.json").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_json(tmp_path / "hostile.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    count: int = number(1, at_least=0, at_most=2**31 - 1)
+    share: float = number(0.5, at_least=0, at_most=1)
+    wide: bool = False
+    spans: tuple[float, float] = (0.0, 1.0)
+
+
+def test_whole_numbers_may_be_written_in_any_way_that_is_exact():
+    for written in (200, 200.0, "2e2", "200", np.int64(200), np.float32(200), np.asarray(200), jnp.asarray(200)):
+        built = build(Sizes, {"count": written}, "here").count
+        assert built == 200
+        assert type(built) is int
+    for written in (2**31, "1e30", 1e30, 10**5000, 1.5, True, "x", "nan"):
+        with pytest.raises(ConfigError, match="here: count: got .*; allowed is a (whole )?number") as error:
+            build(Sizes, {"count": written}, "here")
+        assert len(str(error.value)) <= 300
+
+
+def test_numbers_of_numpy_and_jax_are_numbers():
+    data = {"share": np.float32(0.25), "wide": np.bool_(True), "spans": np.array([1, 2])}
+    assert build(Sizes, data, "here") == Sizes(1, 0.25, True, (1.0, 2.0))
+    with pytest.raises(ConfigError, match="share: got 2.0; allowed is a number at least 0 and at most 1"):
+        check_limits(Sizes(share=np.float64(2.0)))
+
+
+def test_long_messages_keep_both_ends_and_terminals_get_no_control_characters():
+    message = str(ConfigError("file.yaml: " + "x" * 1000 + "\nallowed\x1b[31m is 1"))
+    assert len(message) == 300
+    assert message.startswith("file.yaml: xxx")
+    assert message.endswith("allowed\N{REPLACEMENT CHARACTER}[31m is 1")
+
+
+def every_config():
+    """All dataclasses that files are read into, and those within them."""
+    found = [
+        Scenario,
+        RunConfig,
+        SweepConfig,
+        Resources,
+        Measurement,
+        TrainerConfig,
+        EvaluationConfig,
+        StudyConfig,
+    ]
+    found += [
+        *CHANNELS.values(),
+        *ARRIVALS.values(),
+        *REQUESTS.values(),
+        *MOVEMENTS.values(),
+        *PATH_LOSSES.values(),
+    ]
+    found += [*ALGORITHMS.values(), UserGroup, Server, Evaluation]
+    return found
+
+
+@pytest.mark.parametrize("cls", every_config(), ids=lambda cls: cls.__name__)
+def test_every_number_of_a_file_has_a_limit_at_both_ends(cls):
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        kinds = re.findall(r"\b(?:int|float)\b", str(hints[field.name]))
+        if kinds and not field.name.endswith("_column"):  # a column may have any number
+            assert "at_most" in field.metadata, field.name
+            assert field.metadata.keys() & {"above", "at_least"}, field.name

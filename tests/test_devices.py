@@ -105,8 +105,11 @@ def test_a_device_of_ones_own_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{power_w: 0, measured_s: {alexnet: 1}}", "power_w: got 0.0; allowed is a number above 0"),
-        ("{power_w: 1, measured_s: {alexnet: -1}}", "measured_s.alexnet: got -1.0; allowed is a number above 0"),
+        ("{power_w: 0, measured_s: {alexnet: 1}}", "power_w: got 0.0; allowed is a number at least 1e-06"),
+        (
+            "{power_w: 1, measured_s: {alexnet: -1}}",
+            "measured_s.alexnet: got -1.0; allowed is a number at least 1e-09",
+        ),
         ("{power_w: 1, measured_s: {alexnot: 1}}", "no network 'alexnot'; allowed are"),
         ("{power_w: 1}", "measured_s: got no times, nor measured_profiles"),
         ("{power_w: 1, watts: 1}", "watts: unknown field"),

@@ -181,7 +181,7 @@ def test_a_table_survives_its_file_and_wrong_files_are_told(tmp_path):
     with pytest.raises(ConfigError, match=r"table.json: no cut for c on x"):
         load_table(tmp_path / "table.json", ["c"], ["x"])
     (tmp_path / "wrong.json").write_text('{"a": {"x": -1}}')
-    with pytest.raises(ConfigError, match=r"a.x: got -1; allowed is a whole number >= 0"):
+    with pytest.raises(ConfigError, match=r"a.x: got -1; allowed is a whole number at least 0"):
         load_table(tmp_path / "wrong.json", ["a"], ["x"])
 
 

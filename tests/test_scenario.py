@@ -151,13 +151,13 @@ def test_a_process_has_the_fields_of_its_settings(tmp_path):
     [
         (
             {"radio": "{bandwidth_hz: 0}"},
-            "mine.yaml: radio.bandwidth_hz: got 0.0; allowed is a number above 0",
+            "mine.yaml: radio.bandwidth_hz: got 0.0; allowed is a number at least 1000",
         ),
         ({"radio": "{bandwith_hz: 1}"}, "radio.bandwith_hz: unknown field .*did you mean 'bandwidth_hz'"),
         ({"server": "{device: abacus, energy_budget_j: 1}"}, "server.device: got 'abacus': .*epyc_7742"),
         (
             {"devices": "{mine: {power_w: 0, measured_s: {alexnet: 1}}}"},
-            "mine.yaml: devices.mine.power_w: got 0.0; allowed is a number above 0",
+            "mine.yaml: devices.mine.power_w: got 0.0; allowed is a number at least 1e-06 and at most 1000000",
         ),
         ({"version": "0"}, "mine.yaml: version: got 0; allowed is a number at least 1"),
         ({"users": "[]"}, "mine.yaml: users: got an empty list"),

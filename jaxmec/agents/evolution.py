@@ -18,8 +18,9 @@ from jax import Array
 from jaxmec.agents import actor_critic, running
 from jaxmec.agents.actor_critic import ActorCritic
 from jaxmec.agents.algorithm import Learner, over_envs
-from jaxmec.agents.gradient import Metrics, static
+from jaxmec.agents.gradient import ENVIRONMENTS, SLOTS, STEPS, WIDTH, Metrics, static
 from jaxmec.agents.networks import NETWORKS
+from jaxmec.config import check_limits, number
 from jaxmec.environment import Environment, Params, Policy, State
 from jaxmec.extras import optional
 
@@ -27,14 +28,14 @@ from jaxmec.extras import optional
 class Evolution(struct.PyTreeNode):
     """Hyperparameters. Floats are traced; the rest are shapes and kinds."""
 
-    learning_rate: float = 1e-2  # of Adam
-    deviation: float = 0.05  # standard deviation of the perturbation of every weight
-    total_steps: int = static(6_000_000)  # slots of the whole run, over all environments
-    num_envs: int = static(4096)  # environments side by side
-    num_steps: int = static(4)  # slots of each environment per generation
-    population: int = static(64)  # members of a generation, in pairs of opposite perturbations
+    learning_rate: float = number(1e-2, above=0, at_most=10)  # of Adam
+    deviation: float = number(0.05, above=0, at_most=10)  # standard deviation of the perturbation of every weight
+    total_steps: int = static(6_000_000, **STEPS)  # slots of the whole run, over all environments
+    num_envs: int = static(4096, **ENVIRONMENTS)  # environments side by side
+    num_steps: int = static(4, **SLOTS)  # slots of each environment per generation
+    population: int = static(64, at_least=2, at_most=2**20)  # members of a generation, in opposite pairs
     network: Literal["set", "mlp"] = static("set")  # shared over users and cuts, or one over all users
-    width: int = static(16)  # of the hidden layers
+    width: int = static(16, **WIDTH)  # of the hidden layers
     reward: str = static("objective")  # the signal to learn from: objective or environment
 
     @property
@@ -49,9 +50,7 @@ class Evolution(struct.PyTreeNode):
 
     def check(self, env: Environment) -> None:
         """See `Algorithm`."""
-        for name in ("total_steps", "num_envs", "num_steps", "population", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; allowed is at least 1")
+        check_limits(self)
         if self.population % 2 or self.num_envs % self.population:
             raise ValueError(
                 f"population: got {self.population}; allowed is an even divisor of num_envs = {self.num_envs}"

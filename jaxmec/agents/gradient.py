@@ -19,14 +19,22 @@ from jaxmec.agents import actor_critic, distribution, running
 from jaxmec.agents.actor_critic import ActorCritic
 from jaxmec.agents.algorithm import Learner, over_envs
 from jaxmec.agents.networks import NETWORKS
+from jaxmec.config import check_limits, number
 from jaxmec.environment import Environment, Params, Policy, State
 
 Metrics = dict[str, Array]
 
 
-def static(default: Any) -> Any:
-    """A field that is a shape or a kind."""
-    return struct.field(pytree_node=False, default=default)
+def static(default: Any, **limits: float) -> Any:
+    """A field that is a shape or a kind; the limits are those of `jaxmec.config.number`."""
+    return struct.field(pytree_node=False, default=default, metadata=limits)
+
+
+# Sizes that any algorithm has.
+STEPS = {"at_least": 1, "at_most": 10**12}  # of a whole run
+ENVIRONMENTS = {"at_least": 1, "at_most": 2**24}
+SLOTS = {"at_least": 1, "at_most": 10**6}  # per environment and update
+WIDTH = {"at_least": 1, "at_most": 2**16}
 
 
 class Step(NamedTuple):
@@ -49,17 +57,18 @@ class GradientLearner(struct.PyTreeNode):
     The field "network" is "set" or "mlp", see `jaxmec.agents.networks`.
     """
 
-    learning_rate: float = 3e-3  # of Adam, at the start
-    final_learning_rate: float = 1e-5  # reached linearly with the last update
-    entropy_weight: float = 3e-3  # of the entropy in the loss; falls linearly to zero
-    max_grad_norm: float = 0.5  # longer gradients are shortened to it
-    total_steps: int = static(2_000_000)  # slots of the whole run, over all environments
-    num_envs: int = static(4096)  # environments side by side
-    num_steps: int = static(1)  # slots per environment and update
-    num_epochs: int = static(1)  # passes over what an update has played
-    num_minibatches: int = static(32)  # gradient steps per pass
+    learning_rate: float = number(3e-3, above=0, at_most=10)  # of Adam, at the start
+    final_learning_rate: float = number(1e-5, at_least=0, at_most=10)  # reached linearly with the last update
+    entropy_weight: float = number(3e-3, at_least=0, at_most=1e3)
+    """Of the entropy in the loss; falls linearly to zero."""
+    max_grad_norm: float = number(0.5, above=0, at_most=1e6)  # longer gradients are shortened to it
+    total_steps: int = static(2_000_000, **STEPS)  # slots of the whole run, over all environments
+    num_envs: int = static(4096, **ENVIRONMENTS)  # environments side by side
+    num_steps: int = static(1, **SLOTS)  # slots per environment and update
+    num_epochs: int = static(1, at_least=1, at_most=10**4)  # passes over what an update has played
+    num_minibatches: int = static(32, at_least=1, at_most=2**24)  # gradient steps per pass
     network: Literal["set", "mlp"] = static("set")  # shared over users and cuts, or one over all users
-    width: int = static(16)  # of the hidden layers
+    width: int = static(16, **WIDTH)  # of the hidden layers
 
     @property
     def num_groups(self) -> int:
@@ -77,9 +86,7 @@ class GradientLearner(struct.PyTreeNode):
         Raises:
           ValueError: naming the field, its value and what is allowed.
         """
-        for name in ("total_steps", "num_envs", "num_steps", "num_epochs", "num_minibatches", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}; allowed is at least 1")
+        check_limits(self)
         if self.num_envs % self.num_minibatches:
             raise ValueError(
                 f"num_minibatches: got {self.num_minibatches}; allowed is a divisor of num_envs = {self.num_envs}"

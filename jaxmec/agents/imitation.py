@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxmec.agents.actor_critic import ActorCritic
 from jaxmec.agents.algorithm import over_envs
-from jaxmec.agents.gradient import GradientLearner, Metrics, Step, static
+from jaxmec.agents.gradient import ENVIRONMENTS, STEPS, GradientLearner, Metrics, Step, static
 from jaxmec.environment import Environment, Params, State
 from jaxmec.policies import make_policy
 
@@ -17,8 +17,8 @@ from jaxmec.policies import make_policy
 class Imitation(GradientLearner):
     """Learns what `expert` would do: a policy's name, see `jaxmec.policies`, or the folder of a run."""
 
-    total_steps: int = static(200_000)  # slots of the whole run; searches are dear
-    num_envs: int = static(1024)  # environments side by side
+    total_steps: int = static(200_000, **STEPS)  # slots of the whole run; searches are dear
+    num_envs: int = static(1024, **ENVIRONMENTS)  # environments side by side
     expert: str = static("price")  # name of a policy, or folder of a run
 
     def check(self, env: Environment) -> None:

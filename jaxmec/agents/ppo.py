@@ -17,6 +17,7 @@ from jaxmec.agents.actor_critic import ActorCritic
 from jaxmec.agents.advantage import gae
 from jaxmec.agents.algorithm import Result, make_train
 from jaxmec.agents.gradient import GradientLearner, Metrics, Step, static
+from jaxmec.config import number
 from jaxmec.environment import Environment, Params
 
 __all__ = ["PPO", "PPOConfig", "Result", "clipped_gain", "make_train"]
@@ -50,10 +51,10 @@ class PPO(GradientLearner):
     the slot objective, "environment" its own reward.
     """
 
-    discount: float = 0.0  # per slot; prices already carry the future
-    trace_decay: float = 0.95  # λ of generalised advantages
-    clip: float = 0.2  # of a user's probability ratio
-    value_weight: float = 0.5  # of the critic's loss
+    discount: float = number(0.0, at_least=0, at_most=1)  # per slot; prices already carry the future
+    trace_decay: float = number(0.95, at_least=0, at_most=1)  # λ of generalised advantages
+    clip: float = number(0.2, above=0, at_most=1e3)  # of a user's probability ratio
+    value_weight: float = number(0.5, at_least=0, at_most=1e3)  # of the critic's loss
     reward: str = static("objective")  # the signal to learn from: objective or environment
 
     def check(self, env: Environment) -> None:

@@ -38,7 +38,7 @@ from jaxmec.agents.evolution import Evolution
 from jaxmec.agents.imitation import Imitation
 from jaxmec.agents.ppo import PPO
 from jaxmec.agents.white_box import WhiteBox
-from jaxmec.config import ConfigError, build, number, read_yaml
+from jaxmec.config import LARGEST_SEED, ConfigError, build, number, read_yaml
 from jaxmec.environment import Environment, Policy
 from jaxmec.reporting.files import replace_file
 
@@ -51,7 +51,6 @@ ALGORITHMS: dict[str, type] = {
 
 KEPT_CHECKPOINTS = 3
 BYTES_PER_UPDATE = 1500  # of metrics, on paper and in TensorBoard; generous
-LARGEST_SEED = 2**32 - 1  # JAX keeps 32 bits of a seed
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _CHECKPOINT = re.compile(r"\d{8}\.msgpack")
 
@@ -68,6 +67,9 @@ class RunConfig:
     """The learner with its hyperparameters."""
     fidelity: Literal["stationary", "requests"] = "stationary"
     """Mean delays by formula, or every request simulated."""
+
+    def __post_init__(self) -> None:
+        scenario.find(self.scenario)
 
 
 def algorithm_name(algorithm: Algorithm) -> str:

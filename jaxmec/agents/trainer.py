@@ -24,6 +24,7 @@ from jaxmec.agents.run import (
     save_checkpoint,
     save_policy,
 )
+from jaxmec.config import check_limits, number
 from jaxmec.environment import Environment, Params
 from jaxmec.reporting.console import say
 from jaxmec.reporting.loggers import Logger, MetricsFile, TensorBoard
@@ -46,7 +47,7 @@ class TrainerConfig:
     """How a run is kept and shown; none of it changes the results."""
 
     resume: bool = False
-    checkpoint_every: int = 50  # updates
+    checkpoint_every: int = number(50, at_least=1, at_most=10**9)  # updates
     tensorboard: bool = False
 
 
@@ -61,6 +62,7 @@ def train(
       ValueError: for a configuration that cannot run here.
       OSError: if the folder cannot be written.
     """
+    check_limits(how)
     mesh = check(env, config)
     learner, update = _start(env, params, config, mesh, folder, how, console)
     started = time.perf_counter()

@@ -18,9 +18,11 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from jaxmec.channel.path_loss import SPEED_OF_LIGHT_M_S
+from jaxmec.channel.path_loss import SPEED_OF_LIGHT_M_S, PathLoss, mean_gain
 from jaxmec.channel.protocol import Radio
 from jaxmec.config import default_float, number
+
+LARGEST_NORMAL = 6.0  # standard deviations; a float32 draw is never as far from zero
 
 
 class Fading(struct.PyTreeNode):
@@ -68,10 +70,10 @@ class Fading(struct.PyTreeNode):
 class FadingRadio(Radio):
     """A band whose users fade around what path loss and shadowing leave them."""
 
-    carrier_hz: float = number(3.5e9, above=0)
-    fading_diversity: int = number(4, at_least=1)
-    fading_floor_db: float = number(-20.0, at_most=0)
-    rician_k: float = number(0.0, at_least=0)
+    carrier_hz: float = number(3.5e9, at_least=1e6, at_most=1e12)
+    fading_diversity: int = number(4, at_least=1, at_most=1000)
+    fading_floor_db: float = number(-20.0, at_least=-60, at_most=0)
+    rician_k: float = number(0.0, at_least=0, at_most=1e6)
 
     def fading(self) -> Fading:
         """The fading of these settings."""
@@ -104,6 +106,15 @@ def bessel_j0(x: Array) -> Array:
         ratio, (-0.78539816, -0.04166397, -0.00003954, 0.00262573, -0.00054125, -0.00029333, 0.00013558)
     )
     return jnp.where(x <= 3.0, small, amplitude * jnp.cos(phase) / jnp.sqrt(far))
+
+
+def gain_limits(path_loss: PathLoss, fading: Fading, distance_m: Array) -> tuple[Array, Array]:
+    """Power gain [N] farthest off and out of sight, and nearest and in sight, with the worst and the best draws."""
+    nearest_m, farthest_m = distance_m[:, 0], distance_m[:, 1]
+    visible, draws = jnp.ones(nearest_m.shape, bool), jnp.full(nearest_m.shape, LARGEST_NORMAL)
+    lowest = mean_gain(path_loss, farthest_m, ~visible, -draws) * fading.floor
+    highest = mean_gain(path_loss, nearest_m, visible, draws) * (1.0 + LARGEST_NORMAL) ** 2
+    return lowest, highest
 
 
 def safe_sqrt(x: Array) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from flax import struct
 from jax import Array
 
-from jaxmec.channel.fading import Fading, FadingRadio
+from jaxmec.channel.fading import Fading, FadingRadio, gain_limits
 from jaxmec.channel.path_loss import LogDistanceSettings, PathLoss, PathLossSettings, mean_gain
 from jaxmec.config import default_float, number
 
@@ -57,6 +57,10 @@ class GaussMarkov(struct.PyTreeNode):
     def gain(self, state: GaussMarkovState) -> Array:
         """Power gain [N]: mean gain times fading."""
         return state.mean_gain * self.fading.gain(state.fading, state.line_of_sight)
+
+    def gain_limits(self, distance_m: Array) -> tuple[Array, Array]:
+        """See `Channel`."""
+        return gain_limits(self.path_loss, self.fading, distance_m)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from flax import struct
 from jax import Array
 from jax.scipy.stats import norm
 
-from jaxmec.channel.fading import Fading, FadingRadio, doppler_correlation, safe_sqrt
+from jaxmec.channel.fading import Fading, FadingRadio, doppler_correlation, gain_limits, safe_sqrt
 from jaxmec.channel.movement import MOVEMENTS, Movement, MovementSettings
 from jaxmec.channel.path_loss import LogDistanceSettings, PathLoss, PathLossSettings, mean_gain
 from jaxmec.channel.tr38901 import UrbanPathLossSettings
@@ -87,6 +87,10 @@ class Mobility(struct.PyTreeNode):
         """Power gain [N]: mean gain times fading."""
         return state.mean_gain * self.fading.gain(state.fading, state.line_of_sight)
 
+    def gain_limits(self, distance_m: Array) -> tuple[Array, Array]:
+        """See `Channel`."""
+        return gain_limits(self.path_loss, self.fading, distance_m)
+
     def _state(self, movement: Any, ring_m: Array, shadowing: Array, view: Array, fading: Array) -> MobilityState:
         """The state with what follows from position, view and shadowing."""
         distance_m = jnp.sqrt(jnp.maximum(jnp.sum(movement.position_m**2, axis=0), ring_m[:, 0] ** 2))
@@ -101,8 +105,9 @@ class MobilityRadio(FadingRadio):
 
     path_loss: PathLossSettings = kind(PATH_LOSSES, "log_distance")
     movement: MovementSettings = kind(MOVEMENTS, "random_waypoint")
-    shadowing_distance_m: tuple[float, float] = number((10.0, 13.0), above=0)  # in and out of line of sight
-    view_distance_m: float = number(50.0, above=0)
+    shadowing_distance_m: tuple[float, float] = number((10.0, 13.0), at_least=1e-2, at_most=1e6)
+    """In and out of line of sight."""
+    view_distance_m: float = number(50.0, at_least=1e-2, at_most=1e6)
 
     def channel(self, distance_m: np.ndarray, tx_power_w: np.ndarray, slot_s: float, folder: Path) -> Mobility:
         """See `Radio`."""

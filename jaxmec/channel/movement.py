@@ -147,8 +147,9 @@ class RandomWaypoint(struct.PyTreeNode):
 class RandomWaypointSettings(MovementSettings):
     """Pedestrians, if nothing else is said."""
 
-    speed_m_s: tuple[float, float] = number((0.5, 1.5), above=0)  # at zero everybody would slow down for ever
-    pause_s: tuple[float, float] = number((0.0, 60.0), at_least=0)
+    speed_m_s: tuple[float, float] = number((0.5, 1.5), at_least=1e-3, at_most=1e3)
+    """At zero everybody would slow down for ever."""
+    pause_s: tuple[float, float] = number((0.0, 60.0), at_least=0, at_most=1e6)
 
     def __post_init__(self) -> None:
         for name in ("speed_m_s", "pause_s"):
@@ -211,8 +212,9 @@ class GaussMarkovMovement(struct.PyTreeNode):
 class GaussMarkovMovementSettings(MovementSettings):
     """Mean speed, and for how long a course is kept."""
 
-    speed_m_s: float = number(1.0, above=0)
-    memory_s: float = number(30.0, above=0)  # the velocity's correlation falls to 1/e over this time
+    speed_m_s: float = number(1.0, at_least=1e-3, at_most=1e3)
+    memory_s: float = number(30.0, at_least=1e-3, at_most=1e9)
+    """The velocity's correlation falls to 1/e over this time."""
 
     def movement(self, slot_s: float, radius_m: np.ndarray) -> GaussMarkovMovement:
         """See `MovementSettings`."""

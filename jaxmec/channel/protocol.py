@@ -38,14 +38,18 @@ class Channel(Protocol):
         """Power gain of every user's uplink in this slot, linear: [N]."""
         ...
 
+    def gain_limits(self, distance_m: Array) -> tuple[Array, Array]:
+        """Lowest and highest power gain that each user can meet, its ring as for `init`: [N] and [N]."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Radio:
     """The shared uplink. A channel's settings add fields of their own."""
 
-    bandwidth_hz: float = number(above=0)
-    noise_dbm_per_hz: float = -174.0
-    noise_figure_db: float = number(0.0, at_least=0)
+    bandwidth_hz: float = number(at_least=1e3, at_most=1e12)
+    noise_dbm_per_hz: float = number(-174.0, at_least=-250, at_most=-50)
+    noise_figure_db: float = number(0.0, at_least=0, at_most=60)
 
     @property
     def noise_w_per_hz(self) -> float:

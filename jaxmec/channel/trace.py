@@ -53,6 +53,12 @@ class CapacityTrace(struct.PyTreeNode):
         """Power gain [N] that gives the whole band the recorded capacity."""
         return snr_of_capacity(self.capacity_bps(state), self.bandwidth_hz) * self.noise_over_power
 
+    def gain_limits(self, distance_m: Array) -> tuple[Array, Array]:
+        """Those of the recording, wherever the users are; see `Channel`."""
+        ends = jnp.min(self.recorded_bps), jnp.max(self.recorded_bps)
+        lowest, highest = (snr_of_capacity(end, self.bandwidth_hz) * self.noise_over_power for end in ends)
+        return lowest, highest
+
     def capacity_bps(self, state: Array) -> Array:
         """Recorded capacity [N] of the whole band, bit/s."""
         return self.recorded_bps[state]
@@ -69,8 +75,9 @@ class TraceRadio(Radio):
 
     trace_file: str | None = None  # relative to the scenario's file
     trace_format: Literal["throughput", "mahimahi", "csv"] = "throughput"
-    trace_scale: float = number(1.0, above=0)  # recorded capacity is multiplied by it
-    floor_bps: float = number(50e3, above=0)  # least capacity of a slot: an outage would last for ever
+    trace_scale: float = number(1.0, at_least=1e-6, at_most=1e6)  # recorded capacity is multiplied by it
+    floor_bps: float = number(50e3, at_least=1, at_most=1e12)
+    """Least capacity of a slot: an outage would last for ever."""
     time_column: str | int = 0  # of a CSV file, as for the three fields below
     rate_column: str | int = 1
     time_unit: Literal["s", "ms", "us"] = "s"

@@ -22,7 +22,7 @@ import numpy as np
 from jax import Array
 
 from jaxmec import long_run
-from jaxmec.config import number
+from jaxmec.config import LARGEST_SEED, check_limits, number
 from jaxmec.env import EdgeInferenceEnv
 from jaxmec.environment import Environment, Params, Policy, State
 from jaxmec.reporting.files import write_csv
@@ -39,11 +39,14 @@ Tell = Callable[[str], None]  # what is being done, for whoever waits
 class EvaluationConfig:
     """How policies are evaluated; the same values and policies give the same result."""
 
-    num_envs: int = number(32, at_least=1)  # episodes, each with its own population
-    num_slots: int | None = number(None, at_least=1)  # per episode; the scenario's own length if absent
+    num_envs: int = number(32, at_least=1, at_most=10**6)  # episodes, each with its own population
+    num_slots: int | None = number(None, at_least=1, at_most=10**9)
+    """Per episode; the scenario's own length if absent."""
     time_decisions: bool = False  # how long each policy takes for a slot
-    seed: int = 2**20  # far from training's seeds: the episodes are held out
-    state_every: int = number(10, at_least=1)  # slots between the states at which objectives are compared
+    seed: int = number(2**20, at_least=0, at_most=LARGEST_SEED)
+    """Far from training's seeds: the episodes are held out."""
+    state_every: int = number(10, at_least=1, at_most=10**9)
+    """Slots between the states at which objectives are compared."""
     reference: str | None = None  # whose states those are; best_response if it takes part, else the first policy
 
 
@@ -112,6 +115,7 @@ def evaluate_policies(
     Raises:
       ValueError: if there is no policy, or the reference is not among them.
     """
+    check_limits(config)
     if not policies:
         raise ValueError("policies: got none; allowed is at least one")
     reference = config.reference

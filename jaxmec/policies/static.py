@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 
 from jaxmec import long_run
-from jaxmec.config import ConfigError
+from jaxmec.config import ConfigError, quoted, read_json
 from jaxmec.reporting.files import replace_file
 
 if TYPE_CHECKING:
@@ -111,17 +111,16 @@ def load_table(path: Path, networks: Sequence[str], devices: Sequence[str]) -> n
     Raises:
       ConfigError: naming what is missing or wrong.
     """
-    try:
-        rows = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as a table of cuts: {error}") from None
+    rows = read_json(path)
     table = np.zeros((len(networks), len(devices)), np.int32)
     for m, d in np.ndindex(table.shape):
         try:
             cut = rows[networks[m]][devices[d]]
         except (KeyError, TypeError):
             raise ConfigError(f"{path}: no cut for {networks[m]} on {devices[d]}") from None
-        if not isinstance(cut, int) or isinstance(cut, bool) or cut < 0:
-            raise ConfigError(f"{path}: {networks[m]}.{devices[d]}: got {cut!r}; allowed is a whole number >= 0")
+        if not isinstance(cut, int) or isinstance(cut, bool) or not 0 <= cut < 2**31:
+            raise ConfigError(
+                f"{path}: {networks[m]}.{devices[d]}: got {quoted(cut)}; allowed is a whole number at least 0"
+            )
         table[m, d] = cut
     return table

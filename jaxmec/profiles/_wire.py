@@ -8,6 +8,7 @@ unharmed and spoil nothing beside them.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -33,9 +34,21 @@ class Crossing(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Crossing:
-        """Read what `str` writes."""
+        """Read what `str` writes.
+
+        Raises:
+          ValueError: for any other text.
+        """
+        if not re.fullmatch(r"[a-z_0-9]{1,30}\[(\d{1,9}(,\d{1,9}){0,9})?\]", text):
+            raise ValueError(
+                f"crossing: got {text[:40]!r}; allowed is a dtype and a shape, such as 'float32[1,64]'"
+            )
         name, _, lengths = text.removesuffix("]").partition("[")
-        return cls(str(jnp.dtype(name)), tuple(int(length) for length in lengths.split(",") if length))
+        try:
+            dtype = jnp.dtype(name)
+        except TypeError:
+            raise ValueError(f"crossing: got {text[:40]!r}; there is no such dtype") from None
+        return cls(str(dtype), tuple(int(length) for length in lengths.split(",") if length))
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxmec.config import ConfigError, build, number, quoted, read_json
 from jaxmec.profiles._wire import Crossing, check_wire_bits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMAT_VERSION = 2
+LARGEST_NUMBER = 1e18  # in a file: of operations, bytes, bits or seconds
 _UNITS = (("GMAC", 1e9), ("MMAC", 1e6), ("kMAC", 1e3))
 _MACS = ("winograd_macs", "conv_macs", "matmul_macs", "depthwise_macs")
 _WORK = (*_MACS, "other_ops", "heavy_ops", "kernels", "bytes_moved")
@@ -220,27 +222,23 @@ class PartitionProfile:
         """Read what `save` wrote.
 
         Raises:
-          ValueError: if the file holds no profile of this format; OSError if it cannot be read.
+          ConfigError: a ValueError that names file, field, value and what is allowed.
         """
-        try:
-            data = json.loads(Path(path).read_text())
-            version = data.pop("format")
-        except (json.JSONDecodeError, AttributeError, KeyError) as error:
-            raise ValueError(f"{path}: no partition profile in JSON: {error!r}") from None
+        data = read_json(path)
+        version = data.pop("format", None)
         if version != FORMAT_VERSION:
-            raise ValueError(
-                f"{path}: format: got {version!r}; allowed is {FORMAT_VERSION}: make and save the profile again"
+            raise ConfigError(
+                f"{path}: format: got {quoted(version)}; allowed is {FORMAT_VERSION}: make and save the profile again"
             )
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := set(data) - known:
-            raise ValueError(f"{path}: unknown field {unknown.pop()!r}; allowed are {', '.join(sorted(known))}")
+        fields = vars(build(_File, data, path))
         try:
-            labels = tuple(data.pop("labels"))
-            crossing = tuple(tuple(Crossing.parse(one) for one in row) for row in data.pop("crossing"))
-            more = tuple((limit, number) for limit, number in data.pop("more_cuts", ()))
-            return cls(labels=labels, crossing=crossing, more_cuts=more, **data)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path}: field missing or of a wrong kind: {error}") from None
+            crossing = tuple(tuple(Crossing.parse(one) for one in row) for row in fields.pop("crossing"))
+            profile = cls(crossing=crossing, **fields)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        if profile.device_s is None and not (profile.kernels[-1] and profile.bytes_moved[-1]):
+            raise ConfigError(f"{path}: kernels and bytes_moved: got 0 in the last row; a network does some work")
+        return profile
 
     def more_text(self) -> str:
         """What a higher limit of tensors would open; empty if nothing."""
@@ -275,3 +273,35 @@ class PartitionProfile:
             numbers = "".join(f"  {values[i]:>{form}}" for _, values, form in columns)
             lines.append(f"{i:>3}  {label:<{width}}{numbers}")
         return "\n".join(lines)
+
+
+def _column(*default: None) -> Any:
+    return number(*default, at_least=0, at_most=LARGEST_NUMBER)
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """What a profile's file may say; see `PartitionProfile`."""
+
+    name: str
+    labels: tuple[str, ...]
+    crossing: tuple[tuple[str, ...], ...]
+    winograd_macs: tuple[float, ...] = _column()
+    conv_macs: tuple[float, ...] = _column()
+    matmul_macs: tuple[float, ...] = _column()
+    depthwise_macs: tuple[float, ...] = _column()
+    other_ops: tuple[float, ...] = _column()
+    heavy_ops: tuple[float, ...] = _column()
+    kernels: tuple[float, ...] = _column()
+    bytes_moved: tuple[float, ...] = _column()
+    device_peak_bytes: tuple[float, ...] | None = _column(None)
+    server_peak_bytes: tuple[float, ...] | None = _column(None)
+    device_weight_bytes: tuple[float, ...] | None = _column(None)
+    server_weight_bytes: tuple[float, ...] | None = _column(None)
+    batch: int | None = number(None, at_least=1, at_most=10**9)
+    input_bits: float | None = _column(None)
+    downlink_bits: float = number(0.0, at_least=0, at_most=LARGEST_NUMBER)
+    more_cuts: tuple[tuple[int, int], ...] = number((), at_least=0, at_most=10**9)
+    source: str = ""
+    device_s: tuple[float, ...] | None = _column(None)
+    server_s: tuple[float, ...] | None = _column(None)

@@ -88,8 +88,8 @@ class Bursty(struct.PyTreeNode):
 class BurstySettings(RequestSettings):
     """How high and how long bursts are."""
 
-    peak: float = number(4.0, above=1)  # rate within a burst over the mean rate
-    burst_requests: float = number(8.0, above=0)  # that a burst brings on average
+    peak: float = number(4.0, above=1, at_most=1e6)  # rate within a burst over the mean rate
+    burst_requests: float = number(8.0, at_least=1e-3, at_most=1e6)  # that a burst brings on average
 
     def process(self, folder: Path) -> Bursty:
         """See `RequestSettings`."""

@@ -42,16 +42,14 @@ PERCENTILES = (50, 95, 99)
 class StudyConfig:
     """How much is simulated."""
 
-    num_slots: int = number(
-        1000, at_least=CHUNK_SLOTS
-    )  # of a replication, after the warm-up; rounded up to chunks
-    replications: int = number(32, at_least=2)  # of the first round, and of every further one
-    max_replications: int = number(512, at_least=2)
-    precision: float | None = number(
-        None, above=0
-    )  # half-width of the mean delay's interval over it; None: one round
+    num_slots: int = number(1000, at_least=CHUNK_SLOTS, at_most=10**9)
+    """Of a replication, after the warm-up; rounded up to chunks."""
+    replications: int = number(32, at_least=2, at_most=10**6)  # of the first round, and of every further one
+    max_replications: int = number(512, at_least=2, at_most=10**6)
+    precision: float | None = number(None, above=0, at_most=1e3)
+    """Half-width of the mean delay's interval over it; None: one round."""
     level: float = number(0.95, above=0, at_most=0.9999)  # of the intervals
-    warm_up_slots: int | None = number(None, at_least=0)  # None: by MSER-5
+    warm_up_slots: int | None = number(None, at_least=0, at_most=10**9)  # None: by MSER-5
 
     def __post_init__(self) -> None:
         if self.max_replications < self.replications:

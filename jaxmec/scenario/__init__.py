@@ -7,6 +7,7 @@ assemble.py   from that to an environment and its parameters
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,10 @@ def make(
     path = find(scenario)
     data = merge(read_yaml(path), overrides)
     if num_users is not None:
-        if not isinstance(data.get("users"), list) or len(data["users"]) != 1:
+        groups = data.get("users")
+        if not isinstance(groups, list) or len(groups) != 1 or not isinstance(groups[0], Mapping):
             raise ConfigError(f"{path}: num_users: got {num_users}; allowed only with a single user group")
-        data["users"] = [{**data["users"][0], "count": num_users}]
+        data["users"] = [merge(groups[0], {"count": num_users})]
     changed = bool(overrides) or num_users is not None
     return assemble(build(Scenario, data, path), path, fidelity, changed)
 
@@ -75,7 +77,7 @@ def files(scenario: str | Path) -> dict[str, bytes]:
 def _named(path: Path, text: str) -> dict[str, bytes]:
     """The file that a text in `path` names, and those that a device's file names in turn; nothing for other texts."""
     other = path.parent / text
-    if "." not in text or not other.is_file():
+    if "." not in text or not os.path.isfile(other):
         return {}
     if Path(text).is_absolute() or ".." in Path(text).parts:
         raise ConfigError(f"{path}: got {text!r}; allowed are files in the scenario's own folder")

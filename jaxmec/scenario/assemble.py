@@ -6,15 +6,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxmec import devices, profiles
-from jaxmec.config import ConfigError, default_float
+from jaxmec.allocation import DOMAIN
+from jaxmec.channel import snr
+from jaxmec.config import ConfigError, default_float, quoted
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.requests import RequestFidelity
 from jaxmec.reward import RequestDelay
-from jaxmec.scenario.schema import Scenario, UserGroup
+from jaxmec.scenario.schema import MAX_REQUESTS, Scenario, UserGroup
 
 T = TypeVar("T")
 
@@ -89,6 +93,7 @@ def assemble(
         knee=default_float(config.knee),
         episode_slots=jnp.asarray(config.episode_slots),
     )
+    _check_domain(params, path)
     env = EdgeInferenceEnv(
         num_users=len(users),
         num_cuts=valid_cut.shape[-1],
@@ -101,6 +106,43 @@ def assemble(
     return env, params
 
 
+def _check_domain(params: EnvParams, path: Path) -> None:
+    """Refuse what leaves the solver's domain, at the worst draw of an episode's first slot.
+
+    The limits of single fields are as wide as they can be, so some of their ends do not go together. Queues grow as
+    policies spend: what they do to prices later is told by a slot's `status`.
+    """
+    device_price, server_price = (
+        np.max(np.asarray(queue) / np.asarray(budget))
+        for queue, budget in (
+            (params.initial_device_queue, params.device_budget_j),
+            (params.initial_server_queue, params.server_budget_j),
+        )
+    )
+    values = {
+        "users.arrival_rate_hz": ("arrival_rate_hz", params.workload.peak_hz()),
+        "users.networks": ("device_work_s", params.device_work_s),
+        "users.networks, in bits": ("uplink_bits", params.uplink_bits),
+        "server.device": ("server_work_s", params.server_work_s),
+        "tradeoff times users.delay_weight": ("delay_price", params.tradeoff * params.delay_weight),
+        "users.initial_queue over energy_budget_j": ("energy_price", device_price),
+        "server.initial_queue over energy_budget_j": ("server_energy_price", server_price),
+        "radio: snr, from powers, distances, losses and noise": ("snr", _snr_limits(params)),
+    }
+    for field, (leaf, found) in values.items():
+        (low, high), numbers = DOMAIN[leaf], np.asarray(found, float)
+        if not ((numbers >= low) & (numbers <= high)).all():
+            reached = f"{numbers.min():.3g} to {numbers.max():.3g}"
+            raise ConfigError(f"{path}: {field}: got {reached}; allowed is {low:g} to {high:g}")
+
+
+@jax.jit
+def _snr_limits(params: EnvParams) -> Array:
+    """Lowest and highest signal-to-noise ratio of every user: [2, N]."""
+    gains = params.channel.gain_limits(params.distance_m)
+    return jnp.stack([snr(gain, params.tx_power_w, params.bandwidth_hz, params.noise_w_per_hz) for gain in gains])
+
+
 def _stationary(config: Scenario, params: EnvParams, path: Path) -> dict[str, Any]:
     """Parts of the environment that knows the formula alone: its defaults."""
     return {}
@@ -110,6 +152,11 @@ def _requests(config: Scenario, params: EnvParams, path: Path) -> dict[str, Any]
     """Parts of the environment that simulates every request, with room for as many as the rates bring."""
     expected = float(np.max(params.workload.peak_hz())) * config.slot_s
     room = config.max_requests
+    if expected > MAX_REQUESTS:
+        raise ConfigError(
+            f"{path}: users.arrival_rate_hz: got {expected:.3g} expected requests in a slot of {config.slot_s:g} s; "
+            f"allowed are {MAX_REQUESTS:,} at most, where each one is simulated"
+        )
     if room is None:
         room = max(params.requests.most(expected, UNLIKELY), 1)
     elif room < (least := params.requests.most(expected, TOLERABLE)):
@@ -163,9 +210,8 @@ def _weights(users: Sequence[UserGroup], of: str, names: Sequence[str]) -> np.nd
 def _load(load: Callable[[str], T], name: str, path: Path, field: str) -> T:
     try:
         return load(name)
-    except (KeyError, ValueError, OSError) as error:
-        message = error.args[0] if error.args else error
-        raise ConfigError(f"{path}: {field}: got {name!r}: {message}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {field}: got {quoted(name)}: {error}") from None
 
 
 def _device(name: str, config: Scenario, path: Path, field: str) -> devices.Device:

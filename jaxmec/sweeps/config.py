@@ -12,6 +12,7 @@ import copy
 import dataclasses
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,11 +22,14 @@ import numpy as np
 
 from jaxmec.agents import PPO, Algorithm
 from jaxmec.agents.run import ALGORITHMS, algorithm_name, build_algorithm
-from jaxmec.config import ConfigError, build, number, read_yaml
-from jaxmec.scenario import DEFAULT
+from jaxmec.config import LARGEST_SEED, ConfigError, build, number, quoted, read_yaml
+from jaxmec.scenario import DEFAULT, find
 
 Value = bool | int | float | tuple[float, ...] | dict[str, float] | str
 Point = dict[str, Any]  # dotted path -> value
+
+MAX_TRIALS = 1_000_000
+BYTES_PER_TRIAL = 1000  # of a row of the table, in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +73,11 @@ class Space:
 class Evaluation:
     """Held-out episodes under the greedy learned policy, the same ones for every trial."""
 
-    num_envs: int = number(16, at_least=1)
-    num_slots: int = number(100, at_least=1)
-    state_every: int = number(10, at_least=1)  # slots between the states at which the gap is certified
-    seed: int = 2**20  # far from training's seeds
+    num_envs: int = number(16, at_least=1, at_most=10**6)
+    num_slots: int = number(100, at_least=1, at_most=10**9)
+    state_every: int = number(10, at_least=1, at_most=10**9)
+    """Slots between the states at which the gap is certified."""
+    seed: int = number(2**20, at_least=0, at_most=LARGEST_SEED)  # far from training's seeds
 
     def __post_init__(self) -> None:
         if self.num_slots % self.state_every or self.num_slots == self.state_every:
@@ -98,23 +103,31 @@ class SweepConfig:
     space: dict[str, Space]
     scenario: str = DEFAULT
     algorithm: Algorithm = dataclasses.field(default_factory=PPO)
-    samples: int = number(1, at_least=1)  # random draws
-    seeds: int = number(3, at_least=1)  # training runs of every setting, with seeds 0, 1, ...
+    samples: int = number(1, at_least=1, at_most=10**12)  # random draws
+    seeds: int = number(3, at_least=1, at_most=10**9)  # training runs of every setting, with seeds 0, 1, ...
     search: Literal["random", "optuna"] = "random"  # where draws come from; optuna learns from earlier trials
-    search_seed: int = number(0, at_least=0)
+    search_seed: int = number(0, at_least=0, at_most=2**63 - 1)
     metric: str = "objective"  # what settings are ranked by: a metric's name, eval_... for a held-out one
     mode: Literal["min", "max"] = "min"
     across: tuple[str, ...] = ()  # grid fields that are tasks: settings are ranked over all of their values
     evaluation: Evaluation | None = None
     curves: Curves | None = None
-    chunk: int | None = number(None, at_least=1)  # trials in one call; as many as fit memory_gb if absent
-    memory_gb: float | None = number(None, above=0)  # of one chunk; half of what is free if absent
+    chunk: int | None = number(None, at_least=1, at_most=10**9)
+    """Trials in one call; as many as fit memory_gb if absent."""
+    memory_gb: float | None = number(None, at_least=1e-6, at_most=1e6)
+    """Of one chunk; half of what is free if absent."""
 
     def __post_init__(self) -> None:
+        find(self.scenario)
         if not self.space:
             raise ConfigError("space: got an empty mapping; at least one field is needed")
         for path, space in self.space.items():
             space.check(path)
+        if self.trials > MAX_TRIALS:
+            raise ConfigError(
+                f"samples: got {self.samples:,}; with grid and {self.seeds:,} seeds {self.trials:.3g} trials, whose "
+                f"table would take {self.trials * BYTES_PER_TRIAL / 1e9:.3g} GB; allowed are {MAX_TRIALS:,} trials"
+            )
         drawn = [path for path, space in self.space.items() if space.grid is None]
         if self.search == "optuna" and len(drawn) < len(self.space):
             raise ConfigError(
@@ -144,6 +157,12 @@ class SweepConfig:
         return algorithm_name(self.algorithm)
 
     @property
+    def trials(self) -> int:
+        """Training runs of the whole sweep."""
+        grid = math.prod(len(space.grid) for space in self.space.values() if space.grid is not None)
+        return grid * self.samples * self.seeds
+
+    @property
     def grid_paths(self) -> list[str]:
         """Fields on the grid."""
         return [path for path, space in self.space.items() if space.grid is not None]
@@ -155,9 +174,9 @@ class Resources:
 
     address: str | None = None
     """Of a running cluster, or "auto"; a local one is started if absent."""
-    cpus: float = 1.0
+    cpus: float = number(1.0, at_least=0, at_most=1e6)
     """Cores of each unit of work."""
-    gpus: float = 0.0
+    gpus: float = number(0.0, at_least=0, at_most=1e6)
     """GPUs of each unit of work; may be a fraction."""
 
 
@@ -233,7 +252,7 @@ def assign(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
                     length = len(place) if isinstance(place, list) else 0
                     raise ConfigError(f"{path}: no item [{step}]; there are {length}")
             elif not isinstance(place, dict):
-                raise ConfigError(f"{path}: step {depth + 1} leads into {place!r}, which has no fields")
+                raise ConfigError(f"{path}: step {depth + 1} leads into {quoted(place)}, which has no fields")
             if following is None:
                 place[step] = list(value) if isinstance(value, tuple) else value
             else:

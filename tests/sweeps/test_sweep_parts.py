@@ -136,7 +136,7 @@ def test_wrong_files_are_told_by_field_and_value(fields, message):
         ("ppo.learning_rat", 1, "setting 0 (ppo.learning_rat=1): space: ppo.learning_rat: unknown field"),
         ("ppo.num_minibatches", 3, "num_minibatches: got 3; allowed is a divisor"),
         ("radio.bandwith_hz", 1, "radio.bandwith_hz: unknown field"),
-        ("radio.bandwidth_hz", -1, "radio.bandwidth_hz: got -1.0; allowed is a number above 0"),
+        ("radio.bandwidth_hz", -1, "radio.bandwidth_hz: got -1.0; allowed is a number at least 1000"),
         ("users[3].count", 1, "users[3].count: no item [3]; there are 1"),
         ("tradeoff.more", 1, "tradeoff.more: step 2 leads into 10.0, which has no fields"),
         ("radio..x", 1, "radio..x: not a path"),
