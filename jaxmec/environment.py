@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from jax import Array
 
+from jaxmec.allocation import SlotProblem
 from jaxmec.observation import Views
 
 State = Any  # a pytree of arrays that only the environment reads
@@ -108,7 +109,7 @@ class Environment(Protocol):
         ...
 
     def metrics(self, state: State, reward: Array, info: dict[str, Array], params: Params) -> dict[str, Array]:
-        """What is measured per slot: name -> []; `state` is the slot's first half, before the step."""
+        """What is measured per slot, name -> [], with the `objective` among it; `state` is that before the step."""
         ...
 
     def budget_use(self, state: State, info: dict[str, Array], params: Params) -> dict[str, Array]:
@@ -130,4 +131,54 @@ class WhiteBoxEnvironment(Protocol):
           info: of the step.
           params: of the system.
         """
+        ...
+
+
+@runtime_checkable
+class LongRunEnvironment(Protocol):
+    """What the long-run problem needs of an environment beside `Environment`: budgets with virtual queues."""
+
+    @property
+    def num_users(self) -> int:
+        """N."""
+        ...
+
+    def reset(self, key: Array, params: Params) -> tuple[Array, State]:
+        """See `Environment`."""
+        ...
+
+    def action_mask(self, state: State, params: Params) -> Array:
+        """See `Environment`."""
+        ...
+
+    def lower_bound(self, state: State, params: Params) -> Array:
+        """See `Environment`."""
+        ...
+
+    def cut_problems(self, state: State, params: Params) -> SlotProblem:
+        """The slot problem of every option, whose work leaves are [N, K]."""
+        ...
+
+    def decide(self, state: State, cuts: Array, params: Params) -> Any:
+        """A slot's first half, with options int32[N]."""
+        ...
+
+    def advance(self, key: Array, state: State, decision: Any, params: Params) -> State:
+        """Its second half: the next slot's state."""
+        ...
+
+    def queues(self, state: State) -> dict[str, Array]:
+        """The virtual queue of every budget: name -> [n]."""
+        ...
+
+    def priced(self, state: State, multipliers: dict[str, Array], params: Params) -> State:
+        """The state whose queues stand for multipliers of the budgets, in seconds of mean delay per budget."""
+        ...
+
+    def multipliers(self, queues: dict[str, Array], params: Params) -> dict[str, Array]:
+        """The multipliers that queues stand for."""
+        ...
+
+    def long_run_cost(self, info: dict[str, Array], params: Params) -> Array:
+        """What the long-run problem minimises the mean of, s: []."""
         ...

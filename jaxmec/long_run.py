@@ -20,19 +20,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxmec.blocks import blocks, joined
 from jaxmec.closed_form import cheapest_cuts
-from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
+from jaxmec.environment import LongRunEnvironment, Params, State
 
 ASCENT = (1.0, 4.0, 16.0, 64.0)  # V of the phases of dual ascent, over the scenario's
 ASCENT_SLOTS = 1000  # of each phase
-BOUNDED_AT_ONCE = 4096  # states whose bounds are computed in one call
+# Episodes of an ascent, and states to be bounded, in one call: always the same numbers, so that all calls share a
+# compilation.
+ASCENT_AT_ONCE = 64
+BOUNDED_AT_ONCE = 512
 
 Multipliers = dict[str, Any]  # by budget, in seconds of mean delay per budget's worth of energy
 
 
 def ascend(
-    env: EdgeInferenceEnv, key: Array, params: EnvParams, num_episodes: int, num_slots: int = ASCENT_SLOTS
-) -> tuple[EnvState, Multipliers]:
+    env: LongRunEnvironment, key: Array, params: Params, num_episodes: int, num_slots: int = ASCENT_SLOTS
+) -> tuple[State, Multipliers]:
     """Populations and the multipliers of their budgets, by dual ascent with the cuts of the closed form.
 
     The ascent starts with the scenario's V and goes on with larger ones, whose queues move less: each phase's mean
@@ -46,37 +50,47 @@ def ascend(
       num_slots: of each phase.
 
     Returns:
-      States [E, ...] after the ascent, whose queues stand for the multipliers (see `EdgeInferenceEnv.priced`), and the
-      multipliers, name -> [E, n].
+      States [E, ...] after the ascent, whose queues stand for the multipliers (see `LongRunEnvironment.priced`),
+      and the multipliers, name -> [E, n].
     """
-    key_reset, key = jax.random.split(key)
-    _, states = jax.vmap(env.reset, (0, None))(jax.random.split(key_reset, num_episodes), params)
-
-    multipliers = env.multipliers(jax.vmap(env.queues)(states), params)
-    for number, factor in enumerate(ASCENT):
-        changed = params.replace(tradeoff=factor * params.tradeoff)
-        keys = jax.random.split(jax.random.fold_in(key, number), num_episodes)
-        start = _priced(env, states, multipliers, changed)
-        states, multipliers = _ascent_phase(env, start, keys, changed, num_slots)
-    return _priced(env, states, multipliers, params), multipliers
+    keys = jax.random.split(key, num_episodes)
+    parts = [_ascended(env, some, params, num_slots) for some in blocks(keys, ASCENT_AT_ONCE)]
+    return joined(parts, num_episodes)
 
 
-@partial(jax.jit, static_argnames=("env", "num_slots"))
-def _ascent_phase(
-    env: EdgeInferenceEnv, states: EnvState, keys: Array, params: EnvParams, num_slots: int
-) -> tuple[EnvState, Multipliers]:
-    """Run the closed form's cuts from states [E, ...]: the last states, and what the mean queues stand for."""
+@partial(jax.jit, static_argnames="env")
+def _ascended(env: LongRunEnvironment, keys: Array, params: Params, num_slots: Array) -> tuple[State, Multipliers]:
+    """As `ascend`, of the episodes of keys [B]; the number of slots may be traced."""
 
-    def slot(state: EnvState, key: Array) -> tuple[EnvState, Multipliers]:
-        cuts = cheapest_cuts(env.cut_problems(state, params), env.action_mask(state, params))
-        return env.advance(key, state, env.decide(state, cuts, params), params), env.queues(state)
+    def episode(key: Array) -> tuple[State, Multipliers]:
+        key_reset, key = jax.random.split(key)
+        _, state = env.reset(key_reset, params)
 
-    def episode(state: EnvState, key: Array) -> tuple[EnvState, Multipliers]:
-        state, queues = jax.lax.scan(slot, state, jax.random.split(key, num_slots))
-        settled = jax.tree.map(lambda queue: jnp.mean(queue[num_slots // 2 :], axis=0), queues)
-        return state, env.multipliers(settled, params)
+        def phase(carry: tuple[State, Multipliers], numbered: tuple[Array, Array]) -> tuple:
+            state, multipliers = carry
+            number, factor = numbered
+            changed = params.replace(tradeoff=factor * params.tradeoff)
+            key_phase = jax.random.fold_in(key, number)
 
-    return jax.vmap(episode)(states, keys)
+            def slot(index: Array, carry: tuple[State, Multipliers]) -> tuple[State, Multipliers]:
+                state, sums = carry
+                settled = index >= num_slots // 2
+                sums = jax.tree.map(lambda s, queue: s + jnp.where(settled, queue, 0.0), sums, env.queues(state))
+                cuts = cheapest_cuts(env.cut_problems(state, changed), env.action_mask(state, changed))
+                decision = env.decide(state, cuts, changed)
+                return env.advance(jax.random.fold_in(key_phase, index), state, decision, changed), sums
+
+            state = env.priced(state, multipliers, changed)
+            state, sums = jax.lax.fori_loop(0, num_slots, slot, (state, jax.tree.map(jnp.zeros_like, multipliers)))
+            mean = jax.tree.map(lambda s: s / (num_slots - num_slots // 2), sums)
+            return (state, env.multipliers(mean, changed)), None
+
+        start = state, env.multipliers(env.queues(state), params)
+        phases = jnp.arange(len(ASCENT)), jnp.asarray(ASCENT)
+        (state, multipliers), _ = jax.lax.scan(phase, start, phases)
+        return env.priced(state, multipliers, params), multipliers
+
+    return jax.vmap(episode)(keys)
 
 
 def lagrangian(cost: np.ndarray, use: dict[str, np.ndarray], multipliers: Multipliers) -> np.ndarray:
@@ -91,9 +105,7 @@ def lagrangian(cost: np.ndarray, use: dict[str, np.ndarray], multipliers: Multip
     return cost + excess
 
 
-def lower_bound(
-    env: EdgeInferenceEnv, states: EnvState, multipliers: Multipliers, params: EnvParams
-) -> np.ndarray:
+def lower_bound(env: LongRunEnvironment, states: State, multipliers: Multipliers, params: Params) -> np.ndarray:
     """Certified lower bound [E] of the long-run delay, s, of every policy that keeps the budgets.
 
     It bounds the `lagrangian` of every policy from below as well, whether or not it keeps the budgets.
@@ -114,14 +126,10 @@ def lower_bound(
 
 
 def bounds_at(env: Any, states: Any, params: Any) -> np.ndarray:
-    """The environment's lower bound [S] of the slot objective at states [S, ...], a few thousand at a time."""
+    """The environment's lower bound [S] of the slot objective at states [S, ...], some hundred at a time."""
     number = jax.tree.leaves(states)[0].shape[0]
-    size = min(number, BOUNDED_AT_ONCE)
-    parts = []
-    for first in range(0, number, size):
-        chosen = np.minimum(np.arange(first, first + size), number - 1)
-        parts.append(np.asarray(_bounds(env, jax.tree.map(lambda leaf, c=chosen: leaf[c], states), params)))
-    return np.concatenate(parts)[:number]
+    parts = [_bounds(env, some, params) for some in blocks(states, BOUNDED_AT_ONCE)]
+    return joined(parts, number)
 
 
 @partial(jax.jit, static_argnames="env")
@@ -129,5 +137,12 @@ def _bounds(env: Any, states: Any, params: Any) -> Array:
     return jax.vmap(env.lower_bound, (0, None))(states, params)
 
 
-def _priced(env: EdgeInferenceEnv, states: EnvState, multipliers: Multipliers, params: EnvParams) -> EnvState:
+@partial(jax.jit, static_argnames="env")
+def populations(env: Any, keys: Array, params: Any) -> Any:
+    """The states [E, ...] at the start of the episodes of keys [E]."""
+    return jax.vmap(env.reset, (0, None))(keys, params)[1]
+
+
+@partial(jax.jit, static_argnames="env")
+def _priced(env: LongRunEnvironment, states: State, multipliers: Multipliers, params: Params) -> State:
     return jax.vmap(env.priced, (0, 0, None))(states, multipliers, params)

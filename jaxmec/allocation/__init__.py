@@ -3,7 +3,7 @@
 It stands alone: nothing here knows the environment.
 """
 
-from jaxmec.allocation._allocate import Allocation, Status, allocate
+from jaxmec.allocation._allocate import MIN_GAIN, Allocation, Status, allocate
 from jaxmec.allocation._bound import LowerBound, cut_costs, lower_bound
 from jaxmec.allocation._certify import Certificate, CertifyStatus, certify
 from jaxmec.allocation._problem import (
@@ -21,6 +21,7 @@ from jaxmec.allocation._solver import SolverConfig
 
 __all__ = [
     "DOMAIN",
+    "MIN_GAIN",
     "SHARED_LEAVES",
     "USER_LEAVES",
     "Allocation",

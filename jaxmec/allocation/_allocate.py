@@ -17,6 +17,7 @@ from jaxmec.allocation._problem import SlotProblem, check, into_domain, objectiv
 from jaxmec.allocation._solver import Demand, Iterate, SolverConfig
 from jaxmec.batching import batch_last
 
+MIN_GAIN = 1e-5  # relative, of a search by this solver; smaller gains are its rounding and could cycle
 _RESCUE_ITERATIONS = 6
 _FLOAT64_MORE = 11  # iterations; derivatives are then right to 1e-6 wherever they exist
 _RESCUE_BATCH = 64  # problems that are rescued at once, at least

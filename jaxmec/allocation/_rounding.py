@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import Array, lax
 
-from jaxmec.allocation._allocate import allocate
+from jaxmec.allocation._allocate import MIN_GAIN, allocate
 from jaxmec.allocation._bound import LowerBound
 from jaxmec.allocation._problem import SlotProblem
 from jaxmec.allocation._solver import SolverConfig
 
-MIN_GAIN = 1e-5  # relative; smaller gains are the allocation's rounding and could cycle
-MAX_ROUNDS = 20
+MAX_ROUNDS = 40
 _SINGLES = 64  # changes of one user's cut that are tried in a round: those of least regret
-_PAIRED = 8  # of which so many, those of least objective, are tried two at a time
+_PAIRED = 8  # of which so many, those of least objective, are tried two at a time once none gains alone
 _WORK = ("device_work_s", "uplink_bits", "server_work_s")
 
 
@@ -24,6 +25,16 @@ class Rounding(struct.PyTreeNode):
 
     cuts: Array  # int32[N]
     objective: Array  # [] with the exact allocation
+
+
+class _Search(NamedTuple):
+    """The state of the search."""
+
+    best: Rounding
+    reached: Array  # [S] what the single changes reach
+    in_pairs: Array  # bool[] whether changes are tried two at a time
+    going: Array  # bool[]
+    rounds: Array  # int32[]
 
 
 def problem_at(cut_problems: SlotProblem, cuts: Array) -> SlotProblem:
@@ -37,7 +48,8 @@ def round_bound(cut_problems: SlotProblem, bound: LowerBound, config: SolverConf
     """Cuts near a lower bound: each user's best at its prices, then changed singly and in pairs while that gains.
 
     Any cuts with user n at cut k cost at least `value + regret[n, k]`, so the changes of least regret are those
-    that can lead somewhere; the exact allocation scores them.
+    that can lead somewhere; the exact allocation scores them. Rounds of single and of paired changes share one copy
+    of it, which is most of what there is to compile.
 
     Args:
       cut_problems: slot problem whose three work leaves are [N, K].
@@ -46,30 +58,44 @@ def round_bound(cut_problems: SlotProblem, bound: LowerBound, config: SolverConf
     """
     num_users, num_cuts = bound.regret.shape
     singles = min(_SINGLES, num_users * num_cuts)
-    _, chosen = lax.top_k(-bound.regret.reshape(-1), singles)
+    no_regret, chosen = lax.top_k(-bound.regret.reshape(-1), singles)
     user, cut = chosen // num_cuts, (chosen % num_cuts).astype(jnp.int32)
     mine = jnp.arange(num_users)[None] == user[:, None]
-    valid = jnp.isfinite(bound.regret.reshape(-1)[chosen])
-    one, other = jnp.triu_indices(min(_PAIRED, singles), 1)
+    valid = jnp.isfinite(no_regret)
+    one, other = jnp.triu_indices(min(_PAIRED, singles))  # a change paired with itself is the change
+    width = max(singles, one.size)  # of a round
+    alone, pairs = jnp.arange(width) % singles, jnp.arange(width) % one.size
 
-    def objectives(candidates: Array) -> Array:
-        return jax.vmap(lambda cuts: allocate(problem_at(cut_problems, cuts), config).objective)(candidates)
+    def objective(cuts: Array) -> Array:
+        return allocate(problem_at(cut_problems, cuts), config).objective
 
-    def search(state: tuple[Rounding, Array, Array]) -> tuple[Rounding, Array, Array]:
-        best, _, rounds = state
-        single = jnp.where(mine, cut[:, None], best.cuts[None])
-        reached = jnp.where(valid, objectives(single), jnp.inf)
-        _, good = lax.top_k(-reached, min(_PAIRED, singles))
-        pair = jnp.where(mine[good[other]], cut[good[other]][:, None], single[good[one]])
-        candidates = jnp.concatenate([single, pair])
-        usable = jnp.concatenate([valid, valid[good[one]] & valid[good[other]]])
-        reached = jnp.where(usable, jnp.concatenate([reached, objectives(pair)]), jnp.inf)
+    def step(search: _Search) -> _Search:
+        best = search.best
+        good = lax.top_k(-search.reached, min(_PAIRED, singles))[1]
+        first = jnp.where(search.in_pairs, good[one[pairs]], alone)
+        second = jnp.where(search.in_pairs, good[other[pairs]], alone)
+        changed = jnp.where(mine[first], cut[first][:, None], best.cuts[None])
+        candidates = jnp.where(mine[second], cut[second][:, None], changed)
+        reached = jnp.where(valid[first] & valid[second], jax.vmap(objective)(candidates), jnp.inf)
         least = jnp.argmin(reached)
         gains = reached[least] < best.objective * (1.0 - MIN_GAIN)
         better = Rounding(candidates[least], reached[least])
-        best = jax.tree.map(lambda new, old: jnp.where(gains, new, old), better, best)
-        return best, gains, rounds + 1
+        rounds = search.rounds + 1
+        return _Search(
+            best=jax.tree.map(lambda new, old: jnp.where(gains, new, old), better, best),
+            reached=jnp.where(search.in_pairs, search.reached, reached[:singles]),
+            in_pairs=~search.in_pairs & ~gains,
+            going=(gains | ~search.in_pairs) & (rounds < MAX_ROUNDS),
+            rounds=rounds,
+        )
 
-    start = Rounding(bound.cuts, allocate(problem_at(cut_problems, bound.cuts), config).objective)
-    state = (start, jnp.ones((), bool), jnp.zeros((), jnp.int32))
-    return lax.while_loop(lambda state: state[1] & (state[2] < MAX_ROUNDS), search, state)[0]
+    # Changes without regret leave the bound's cuts as they are, so the first round tells their objective.
+    unknown = jnp.asarray(jnp.inf, bound.value.dtype)
+    start = _Search(
+        best=Rounding(bound.cuts, unknown),
+        reached=jnp.full(singles, unknown),
+        in_pairs=jnp.zeros((), bool),
+        going=jnp.ones((), bool),
+        rounds=jnp.zeros((), jnp.int32),
+    )
+    return lax.while_loop(lambda search: search.going, step, start).best

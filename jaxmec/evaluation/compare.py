@@ -4,8 +4,7 @@ The headline is the user's problem, least mean delay within the long-term budget
 spend differently are compared by the problem's Lagrangian, which is the delay at equal energy, and all of them with a
 certified bound. The slot objective at the same states measures the search within a slot. Every policy meets the same
 populations, channels and arrivals (common random numbers), so differences between policies are far more certain than
-each policy's own confidence interval says. All policies are compiled into one programme and a number picks one: the
-environment's slot, its larger part, is so compiled once.
+each policy's own confidence interval says. A slot of all policies is one compiled programme, see `Slots`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +21,9 @@ import numpy as np
 from jax import Array
 
 from jaxmec import long_run
+from jaxmec.blocks import blocks, joined
 from jaxmec.config import LARGEST_SEED, check_limits, number
-from jaxmec.env import EdgeInferenceEnv
-from jaxmec.environment import Environment, Params, Policy, State
+from jaxmec.environment import Environment, LongRunEnvironment, Params, Policy, State
 from jaxmec.reporting.files import write_csv
 from jaxmec.rollout import Slot, rollout
 
@@ -126,12 +125,13 @@ def evaluate_policies(
     num_slots = int(params.episode_slots) if config.num_slots is None else config.num_slots
     key_start, key_episodes, key_states = jax.random.split(jax.random.key(config.seed), 3)
     start, multipliers = None, None
-    if isinstance(env, EdgeInferenceEnv):
+    if isinstance(env, LongRunEnvironment):
         tell("looking for the multipliers of the budgets")
         start, multipliers = long_run.ascend(env, key_start, params, config.num_envs)
-    results = long_runs(env, policies, key_episodes, params, config.num_envs, num_slots, start, tell)
+    slots = Slots(env, policies, params)
+    results = long_runs(env, policies, key_episodes, params, config.num_envs, num_slots, start, tell, slots)
     bound_long_run = None
-    if multipliers is not None and isinstance(env, EdgeInferenceEnv):
+    if multipliers is not None and isinstance(env, LongRunEnvironment):
         tell("bounding what any policy could reach in the long run")
         bound_long_run = long_run.lower_bound(env, results[reference].states, multipliers, params)
         results = {name: at_equal_energy(run, multipliers, bound_long_run) for name, run in results.items()}
@@ -139,7 +139,7 @@ def evaluate_policies(
         lambda leaf: leaf[:, config.state_every - 1 :: config.state_every].reshape(-1, *leaf.shape[2:]),
         results[reference].states,
     )
-    objectives = objectives_at(env, policies, key_states, params, states, tell)
+    objectives = objectives_at(env, policies, key_states, params, states, tell, slots, config.num_envs)
     tell("bounding what any policy could reach in a slot")
     bound = long_run.bounds_at(env, states, params)
     decision_s = {}
@@ -147,8 +147,41 @@ def evaluate_policies(
         for name, policy in policies.items():
             tell(f"timing {name}")
             decision_s[name] = decision_seconds(env, policy, key_states, params, states)
-    scenario = env.name if isinstance(env, EdgeInferenceEnv) else type(env).__name__
+    scenario = getattr(env, "name", type(env).__name__)
     return Comparison(results, bound_long_run, objectives, bound, states, reference, decision_s, scenario)
+
+
+class Slots:
+    """A slot of many systems under any of several policies, compiled once: a number picks the policy.
+
+    Compilation takes longer than most evaluations, and the environment, its larger part, is the same for all of them.
+    """
+
+    def __init__(self, env: Environment, policies: Mapping[str, Policy], params: Params) -> None:
+        """Of these policies; nothing is compiled yet."""
+
+        def measure(slot: Slot) -> tuple:
+            measured = env.metrics(slot.state, slot.reward, slot.info, params)
+            if isinstance(env, LongRunEnvironment):
+                measured |= {"cost": env.long_run_cost(slot.info, params)}
+            return measured, env.budget_use(slot.state, slot.info, params), slot.action
+
+        def play(number: Array, states: State, keys: Array) -> tuple[State, tuple]:
+            def policy(key: Array, state: State, params: Params) -> Array:
+                return jax.lax.switch(number, list(policies.values()), key, state, params)
+
+            def one(state: State, key: Array) -> tuple[State, Any]:
+                state, measured = rollout(env, policy, key, state, params, 1, measure)
+                return state, jax.tree.map(lambda leaf: leaf[0], measured)
+
+            return jax.vmap(one)(states, keys)
+
+        self._numbers = {name: jnp.asarray(number) for number, name in enumerate(policies)}
+        self._play = jax.jit(play)
+
+    def __call__(self, name: str, states: State, keys: Array) -> tuple[State, tuple[dict, dict, Array]]:
+        """From states [B, ...] with keys [B]: the next states, and metrics, use of budgets and actions, [B, ...]."""
+        return self._play(self._numbers[name], states, keys)
 
 
 def long_runs(
@@ -160,47 +193,48 @@ def long_runs(
     num_slots: int,
     start: State | None = None,
     tell: Tell = lambda _: None,
+    slots: Slots | None = None,
 ) -> dict[str, LongRun]:
     """Run policies for whole episodes, each with its own population; the same key gives the same episodes.
 
     They begin at the states `start` [E, ...], or with a reset.
     """
-
-    def measure(slot: Slot) -> tuple:
-        measured = env.metrics(slot.state, slot.reward, slot.info, params)
-        if isinstance(env, EdgeInferenceEnv):
-            measured |= {"cost": env.long_run_cost(slot.info, params)}
-        return measured, env.budget_use(slot.state, slot.info, params), slot.action, slot.state
-
-    def episode(policy: Policy, start: State, key: Array) -> tuple:
-        _, (measured, use, actions, states) = rollout(env, policy, key, start, params, num_slots, measure)
-        metrics = {name: jnp.mean(values) for name, values in measured.items()}
-        for name, values in use.items():
-            metrics[f"{name}_excess"] = jnp.mean(jnp.maximum(jnp.mean(values, axis=0) - 1.0, 0.0))
-            settled = jnp.mean(values[num_slots // 2 :], axis=0)
-            metrics[f"{name}_binding"] = jnp.mean(settled >= BINDS)
-        return metrics, measured, jax.tree.map(lambda values: jnp.mean(values, axis=0), use), actions, states
-
-    @jax.jit
-    def run(number: Array, start: State, keys: Array) -> tuple:
-        return jax.vmap(lambda start, key: episode(_picked(policies, number), start, key))(start, keys)
-
+    slots = slots or Slots(env, policies, params)
     key_reset, key_run = jax.random.split(key)
     if start is None:
-        _, start = jax.vmap(env.reset, (0, None))(jax.random.split(key_reset, num_episodes), params)
-    keys = jax.random.split(key_run, num_episodes)
+        start = long_run.populations(env, jax.random.split(key_reset, num_episodes), params)
+    keys = jax.random.split(key_run, (num_slots, num_episodes))
     results = {}
-    for number_, name in enumerate(policies):
-        tell(f"evaluating {name}, {number_ + 1} of {len(policies)}")
-        metrics, curves, use, actions, states = run(jnp.asarray(number_), start, keys)
-        results[name] = LongRun(
-            metrics={name: np.asarray(values) for name, values in metrics.items()},
-            curves={name: np.asarray(values).mean(axis=0) for name, values in curves.items()},
-            use={name: np.asarray(values) for name, values in use.items()},
-            actions=np.asarray(actions),
-            states=states,
-        )
+    for count, name in enumerate(policies):
+        tell(f"evaluating {name}, {count + 1} of {len(policies)}")
+        state, visited, found = start, [], []
+        for slot in range(num_slots):
+            visited.append(state)
+            state, measured = slots(name, state, keys[slot])
+            found.append(measured)
+        results[name] = _long_run(_stacked(visited), *_stacked(found))
     return results
+
+
+def _long_run(states: State, measured: dict, use: dict, actions: np.ndarray) -> LongRun:
+    """What was found in every slot, [E, T, ...], by episode and by slot."""
+    metrics = {name: values.mean(axis=1) for name, values in measured.items()}
+    for name, values in use.items():
+        metrics[f"{name}_excess"] = np.maximum(values.mean(axis=1) - 1.0, 0.0).mean(axis=-1)
+        settled = values[:, values.shape[1] // 2 :].mean(axis=1)
+        metrics[f"{name}_binding"] = (settled >= BINDS).mean(axis=-1)
+    return LongRun(
+        metrics=metrics,
+        curves={name: values.mean(axis=0) for name, values in measured.items()},
+        use={name: values.mean(axis=1) for name, values in use.items()},
+        actions=actions,
+        states=states,
+    )
+
+
+def _stacked(slots: list) -> Any:
+    """What slots left, each [E, ...], as NumPy arrays [E, T, ...]."""
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves], axis=1), *slots)
 
 
 def objectives_at(
@@ -210,25 +244,26 @@ def objectives_at(
     params: Params,
     states: State,
     tell: Tell = lambda _: None,
+    slots: Slots | None = None,
+    at_once: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Slot objective [S] of every policy's options at given states [S, ...].
+    """Slot objective [S] of every policy's options at given states [S, ...], `at_once` of them in a call, or all.
 
     Policies whose answers hold on their own trajectories only are left out.
     """
-    policies = {name: one for name, one in policies.items() if not getattr(one, "own_trajectory_only", False)}
-
-    @jax.jit
-    def reached(number: Array, keys: Array, states: State) -> Array:
-        def one(key: Array, state: State) -> Array:
-            return env.objective(state, _picked(policies, number)(key, state, params), params)
-
-        return jax.vmap(one)(keys, states)
-
-    keys = jax.random.split(key, _number_of(states))
+    slots = slots or Slots(env, policies, params)
+    kept = [name for name, one in policies.items() if not getattr(one, "own_trajectory_only", False)]
+    count = _number_of(states)
+    size = at_once or count
+    keys = jax.random.split(key, count)
     objectives = {}
-    for number_, name in enumerate(policies):
-        tell(f"comparing {name} at the same states, {number_ + 1} of {len(policies)}")
-        objectives[name] = np.asarray(reached(jnp.asarray(number_), keys, states))
+    for turn, name in enumerate(kept):
+        tell(f"comparing {name} at the same states, {turn + 1} of {len(kept)}")
+        parts = []
+        for some in blocks((states, keys), size):
+            _, (measured, _, _) = slots(name, *some)
+            parts.append(measured["objective"])
+        objectives[name] = joined(parts, count)
     return objectives
 
 
@@ -249,11 +284,6 @@ def at_equal_energy(run: LongRun, multipliers: long_run.Multipliers, bound: np.n
     value = long_run.lagrangian(run.metrics["cost"], run.use, multipliers)
     gap = (value - bound) / bound.mean()
     return dataclasses.replace(run, metrics=run.metrics | {"equal_energy": value, "long_run_gap": gap})
-
-
-def _picked(policies: Mapping[str, Policy], number: Array) -> Policy:
-    """The policy of a number; all of them are part of the programme."""
-    return lambda key, state, params: jax.lax.switch(number, list(policies.values()), key, state, params)
 
 
 def _number_of(states: State) -> int:

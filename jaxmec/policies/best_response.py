@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from jaxmec.allocation import MIN_GAIN
 from jaxmec.closed_form import cheapest_cuts
 
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
     from jaxmec.environment import Policy
 
-MIN_GAIN = 1e-5  # relative; smaller gains are the allocation's rounding and could cycle
 MAX_SWEEPS = 20
 
 
@@ -60,7 +60,8 @@ def best_response(env: EdgeInferenceEnv) -> Policy:
 
         start = cheapest_cuts(env.cut_problems(state, params), mask)
         zero = jnp.zeros((), jnp.int32)
-        search = _Search(cuts=start, objective=objective(start), turn=zero, idle_turns=zero)
+        # The first turn tries the start, too, and so tells its objective: one copy of the allocation to compile less.
+        search = _Search(cuts=start, objective=jnp.asarray(jnp.inf), turn=zero, idle_turns=zero)
         return jax.lax.while_loop(somebody_may_gain, take_turn, search).cuts
 
     return policy
