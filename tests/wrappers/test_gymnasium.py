@@ -147,7 +147,6 @@ def test_the_registered_environment_draws_the_system(played):
     assert picture.ndim == 3
     assert picture.shape[2] == 3
     assert (picture != first).any()
-    # Blue bars tell the part of a network on the device: as many pixels in the first user's row as its cut says.
     env.unwrapped.render_mode = "ansi"
     text = env.render()
     env.unwrapped.render_mode = "rgb_array"
