@@ -9,6 +9,7 @@ from jaxmec import (
     devices as devices,
     environment as environment,
     evaluation as evaluation,
+    export as export,
     latency as latency,
     long_run as long_run,
     lyapunov as lyapunov,
@@ -24,6 +25,7 @@ from jaxmec import (
     spaces as spaces,
     sweeps as sweeps,
     workload as workload,
+    wrappers as wrappers,
 )
 from jaxmec.env import EdgeInferenceEnv as EdgeInferenceEnv, EnvParams as EnvParams, EnvState as EnvState
 from jaxmec.scenario import make as make, scenarios as scenarios

@@ -9,6 +9,7 @@ derivatives of the function that they are given.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -84,7 +85,7 @@ def _only_where(function: Callable[..., Any], batch_axes: Any) -> Callable[..., 
         batch, total = needed.shape, needed.size
         if not batch:
             return lax.cond(needed, function, lambda *_: otherwise, *args)
-        size = min(total, max(_FEWEST, total // 16))
+        size = min(total, max(_FEWEST, total // 16)) if isinstance(total, int) else total  # of a symbolic batch
         in_axes = jax.tree.map(lambda _, axes: 0 if any(axes) else None, args, batch_axes)
         if not jax.tree.leaves(in_axes):  # all problems have the same result, or keep what they have
             return lax.cond(
@@ -138,8 +139,14 @@ def _differentiable(run: Callable[..., Any], plain: Callable[..., Any]) -> Calla
 
 
 def _in_chunks(function: Callable[..., Any], chunk: int, args: tuple) -> Any:
-    """The function of leaves [B, ...], the batch turned last for it; on a CPU in chunks, one after the other."""
+    """The function of leaves [B, ...], the batch turned last for it; on a CPU in chunks, one after the other.
+
+    A symbolic batch, as `jax.export` has it, is one of single problems, since the function may gather as many as
+    the size of its batch suggests.
+    """
     batch = jax.tree.leaves(args)[0].shape[0]
+    if not isinstance(batch, int):
+        return jax.vmap(lambda args: jax.tree.map(partial(jnp.squeeze, axis=-1), function(*_expanded(args))))(args)
     if batch == 1 or jax.default_backend() != "cpu":
         return _turned_back(function(*_turned(args)))
     fewest = max(-(-batch // chunk), 2 if batch >= 2 * _FEWEST else 1)
@@ -172,6 +179,11 @@ def _in_chunks(function: Callable[..., Any], chunk: int, args: tuple) -> Any:
         return _turned_back(result)
 
     return jax.tree.map(join, lax.map(one, (jnp.arange(parts), chunks)))
+
+
+def _expanded(leaves: Any) -> Any:
+    """Leaves [...] as a batch of one, which is last."""
+    return jax.tree.map(lambda leaf: jnp.expand_dims(leaf, -1), leaves)
 
 
 def _turned(leaves: Any) -> Any:

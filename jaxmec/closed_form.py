@@ -21,6 +21,7 @@ from jaxmec.delay import waiting_time
 Stages = tuple[Array, Array, Array]  # of device, uplink, server
 
 SMALLEST_SHARE = 1e-4  # that a user asks for, so that no time is infinite
+_SAME = 1.0 + 1e-5  # costs within this factor are one cost
 _TINY = 1e-12  # keeps 0 / 0 from arising where a stage has no load
 
 # The price step, chosen on coinfer10 by the certified gap of the policy.
@@ -98,7 +99,7 @@ def aligned_costs(problem: SlotProblem, action_mask: Array) -> tuple[Stages, Arr
     first = band.guess(), server.guess()
     _, cost = at(*first)
     best = jnp.min(jnp.where(action_mask, cost, jnp.inf), axis=1, keepdims=True)
-    chosen = action_mask & (cost == best)
+    chosen = action_mask & (cost <= best * _SAME)  # a compiler may compute both costs, and round them differently
     return at(band.halfway(first[0], chosen), server.halfway(first[1], chosen))
 
 

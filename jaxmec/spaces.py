@@ -55,3 +55,26 @@ class MultiDiscrete:
         if jnp.shape(x) != self.shape:
             return jnp.asarray(False)
         return jnp.all((x >= 0) & (x < self.num_values))
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrete:
+    """One whole number 0..num_values-1."""
+
+    num_values: int
+    dtype: Any = jnp.int32
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a member."""
+        return ()
+
+    def sample(self, key: Array) -> Array:
+        """A uniform draw."""
+        return jax.random.randint(key, (), 0, self.num_values, self.dtype)
+
+    def contains(self, x: Array) -> Array:
+        """bool[]: whether x is in the space."""
+        if jnp.shape(x) != ():
+            return jnp.asarray(False)
+        return (x >= 0) & (x < self.num_values)

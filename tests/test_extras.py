@@ -14,6 +14,7 @@ from jaxmec.extras import optional
 from jaxmec.reporting.loggers import TensorBoard
 from jaxmec.runtime import export_halves
 
+ASKING = ("jaxmec.sweeps.on_ray", "jaxmec.wrappers.gymnax", "jaxmec.wrappers.gymnasium")  # as they are imported
 ROOT = Path(__file__).parents[1]
 
 
@@ -24,10 +25,12 @@ ROOT = Path(__file__).parents[1]
         ("tensorboardX", lambda: TensorBoard(Path("events"), 0), "tensorboard"),
         ("flatbuffers", lambda: export_halves(None, [1], "halves"), "runtime"),
         ("ray", lambda: optional("jaxmec.sweeps.on_ray", "ray"), "ray"),
+        ("gymnax", lambda: jaxmec.wrappers.GymnaxEnv, "gymnax"),
+        ("gymnasium", lambda: jaxmec.wrappers.CoInferEnv, "gymnasium"),
     ],
 )
 def test_the_error_names_the_extra(module, use, extra, monkeypatch):
-    for name in [one for one in sys.modules if one.split(".")[0] == module or one == "jaxmec.sweeps.on_ray"]:
+    for name in [one for one in sys.modules if one.split(".")[0] == module or one in ASKING]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)  # an import of it fails
     with pytest.raises(ConfigError, match=re.escape(f'install it: pip install "jaxmec[{extra}]"')):

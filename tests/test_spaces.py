@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmec.spaces import Box, MultiDiscrete
+from jaxmec.spaces import Box, Discrete, MultiDiscrete
 
 
 def test_a_box_contains_what_it_draws_and_nothing_of_another_shape_or_size(key):
@@ -41,3 +41,13 @@ def test_choices_are_whole_numbers_below_their_limit_and_all_alike(key):
     assert (np.abs(shares - 0.25) < 4 * np.sqrt(0.25 * 0.75 / draws.size)).all()
     for wrong in ([0, 1, 4], [0, -1, 2], [0, 1]):
         assert not space.contains(jnp.array(wrong))
+
+
+def test_one_whole_number_is_drawn_uniformly_and_told_from_others(key):
+    space = Discrete(3)
+    draws = np.asarray(jax.vmap(space.sample)(jax.random.split(key, 3000)))
+    counts = np.bincount(draws, minlength=3)
+    assert len(counts) == 3
+    assert (np.abs(counts - 1000) < 4 * np.sqrt(3000 * 2 / 9)).all()
+    assert [bool(space.contains(jnp.asarray(x))) for x in (-1, 0, 2, 3)] == [False, True, True, False]
+    assert not space.contains(jnp.zeros(1, jnp.int32))
