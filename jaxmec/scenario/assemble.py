@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxmec import devices, profiles
 from jaxmec.config import ConfigError, default_float
@@ -85,6 +86,8 @@ def assemble(config: Scenario, path: Path, fidelity: str = "stationary") -> tupl
         slot_s=default_float(config.slot_s),
         knee=default_float(config.knee),
         episode_slots=jnp.asarray(config.episode_slots),
+        waiting_scale=_unless(1.0, config.waiting_scale, len(users)),
+        backlog_weight=_unless(0.0, config.backlog_weight, len(users)),
     )
     env = EdgeInferenceEnv(
         num_users=len(users),
@@ -144,6 +147,11 @@ def _tables(
         np.array([pad(row[0].server_work_s) for row in stages]),
         np.arange(num_cuts) < np.array([[len(network)] for network in networks]),
     )
+
+
+def _unless(neutral: float, value: float, num_users: int) -> Array | None:
+    """[N] of a value, or None where it would change nothing: slot problems without the leaf are solved faster."""
+    return None if value == neutral else default_float(np.full(num_users, value))
 
 
 def _per_user(users: Sequence[UserGroup], of: str) -> np.ndarray:

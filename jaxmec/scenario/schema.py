@@ -78,6 +78,10 @@ class Scenario:
     episode_slots: int = number(200, at_least=1)
     tradeoff: float = number(10.0, above=0)  # V
     knee: float = number(0.9, above=0, at_most=0.999)
+    # Factor on the formula's waiting time: 1 for Poisson requests, 0 for clocked ones, above 1 for bursts
+    waiting_scale: float = number(1.0, at_least=0, at_most=1e4)
+    # Weight of unfinished work in the slot problem, about 1 / (1 - load); read at request fidelity
+    backlog_weight: float = number(0.0, at_least=0, at_most=1e3)
 
     def __post_init__(self) -> None:
         if not self.users:
