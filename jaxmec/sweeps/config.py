@@ -97,6 +97,7 @@ class SweepConfig:
 
     space: dict[str, Space]
     scenario: str = DEFAULT
+    fidelity: Literal["stationary", "requests"] = "stationary"  # see jaxmec.make
     algorithm: Algorithm = dataclasses.field(default_factory=PPO)
     samples: int = number(1, at_least=1)  # random draws
     seeds: int = number(3, at_least=1)  # training runs of every setting, with seeds 0, 1, ...
