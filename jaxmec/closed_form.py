@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmec.allocation import SHARED_LEAVES, USER_LEAVES, SlotProblem
+from jaxmec.allocation import OPTIONAL_LEAVES, SHARED_LEAVES, USER_LEAVES, SlotProblem
 from jaxmec.channel import uplink_rate
 from jaxmec.delay import waiting_time
 
@@ -55,45 +55,53 @@ def cheapest_cuts(cut_problems: SlotProblem, action_mask: Array) -> Array:
 
 def equal_share_times(cut_problems: SlotProblem) -> Stages:
     """Times of the stages, each [N, K] (s), at full speed of the device and equal shares of band and server."""
-    share = jnp.full_like(cut_problems.snr, 1.0 / cut_problems.snr.shape[0])[:, None]
-    rate = uplink_rate(share, cut_problems.snr[:, None], cut_problems.bandwidth_hz)
-    return cut_problems.device_work_s, cut_problems.uplink_bits / rate, cut_problems.server_work_s / share
+    problem = aligned(cut_problems)
+    share = jnp.full_like(problem.snr, 1.0 / problem.snr.shape[0])
+    return problem.device_work_s, problem.uplink_bits / _rate(problem, share), problem.server_work_s / share
 
 
 def aligned(cut_problems: SlotProblem) -> SlotProblem:
     """Every leaf as [N or 1, K or 1, ...], with any batch behind."""
-    priced = USER_LEAVES[3:]
-    wide = {name: jnp.expand_dims(getattr(cut_problems, name), 1) for name in priced}
+    told = [name for name in OPTIONAL_LEAVES if getattr(cut_problems, name) is not None]
+    wide = {name: jnp.expand_dims(getattr(cut_problems, name), 1) for name in (*USER_LEAVES[3:], *told)}
     wide |= {name: jnp.expand_dims(getattr(cut_problems, name), (0, 1)) for name in SHARED_LEAVES}
     return cut_problems.replace(**wide)
 
 
 def aligned_costs(problem: SlotProblem, action_mask: Array) -> tuple[Stages, Array]:
     """As `expected_costs`, of an `aligned` problem and a mask [N, K, ...]: [N, K, ...], any batch behind."""
-    rate_hz, delay_price = problem.arrival_rate_hz, problem.delay_price
+    rate_hz, delay_price, scale = problem.arrival_rate_hz, problem.delay_price, problem.waiting_scale
     requests = problem.slot_s * rate_hz
     device_energy = requests * problem.energy_price * problem.device_power_w
     server_energy = requests * problem.server_energy_price * problem.server_power_w
     uplink_price = delay_price + requests * problem.energy_price * problem.tx_power_w
     equal_share = jnp.full_like(problem.snr, 1.0 / problem.snr.shape[0])
-    band_s = problem.uplink_bits / (uplink_rate(equal_share, problem.snr, problem.bandwidth_hz) / equal_share)
-    band = _Budget.of(uplink_price, band_s, rate_hz, jnp.ones_like(rate_hz))
-    server = _Budget.of(delay_price, problem.server_work_s, rate_hz, _thrifty(delay_price, server_energy))
+    band_s = problem.uplink_bits / (_rate(problem, equal_share) / equal_share)
 
-    thrifty = _thrifty(delay_price, device_energy)
-    speed = jnp.minimum(thrifty + _headroom(thrifty, rate_hz * problem.device_work_s), 1.0)
+    def with_backlog(price: Array) -> Array:
+        """Of a second of a stage that may be the slowest, whose time is what unfinished work makes dear."""
+        return price if problem.backlog_price is None else price + problem.backlog_price * rate_hz
+
+    any_share, thrifty = jnp.ones_like(rate_hz), _thrifty(with_backlog(delay_price), server_energy)
+    band = _Budget.of(with_backlog(uplink_price), band_s, rate_hz, any_share, scale)
+    server = _Budget.of(with_backlog(delay_price), problem.server_work_s, rate_hz, thrifty, scale)
+
+    thrifty = _thrifty(with_backlog(delay_price), device_energy)
+    speed = jnp.minimum(thrifty + _headroom(thrifty, rate_hz * problem.device_work_s, scale), 1.0)
     device_s = problem.device_work_s / speed
     device_cost = device_energy * problem.device_work_s * speed**2
 
     def at(band_root: Array, server_root: Array) -> tuple[Stages, Array]:
         """Times and costs at rents of band and server, which are given by their square roots."""
         band_share, server_share = band.share(band_root), server.share(server_root)
-        uplink_s = problem.uplink_bits / uplink_rate(band_share, problem.snr, problem.bandwidth_hz)
+        uplink_s = problem.uplink_bits / _rate(problem, band_share)
         server_s = problem.server_work_s / server_share
         slowest = jnp.maximum(jnp.maximum(device_s, uplink_s), server_s)
-        waiting_s = waiting_time(slowest, rate_hz, problem.knee)
+        waiting_s = waiting_time(slowest, rate_hz, problem.knee, 1.0 if scale is None else scale)
         own = delay_price * (device_s + server_s + waiting_s) + uplink_price * uplink_s + device_cost
         own += server_energy * problem.server_work_s * server_share**2
+        if problem.backlog_price is not None:
+            own += problem.backlog_price * rate_hz * slowest
         return (device_s, uplink_s, server_s), own + band_root**2 * band_share + server_root**2 * server_share
 
     first = band.guess(), server.guess()
@@ -109,11 +117,12 @@ class _Budget(NamedTuple):
     root: Array  # [N, K, ...] of price times work
     load: Array  # [N, K, ...] arrival rate times work: the share below which the stage cannot keep up
     most: Array  # [N, 1, ...] the largest share that is worth its energy
+    scale: Array | None  # [N, 1, ...] of the waiting time
 
     @classmethod
-    def of(cls, price: Array, work_s: Array, rate_hz: Array, most: Array) -> _Budget:
+    def of(cls, price: Array, work_s: Array, rate_hz: Array, most: Array, scale: Array | None) -> _Budget:
         """A budget of works [N, K, ...] with the price of a second of each, [N, 1, ...]."""
-        return cls(jnp.sqrt(price * work_s), rate_hz * work_s, most)
+        return cls(jnp.sqrt(price * work_s), rate_hz * work_s, most, scale)
 
     def share(self, rent_root: Array) -> Array:
         """What users ask for: [N, K, ...]."""
@@ -121,7 +130,7 @@ class _Budget(NamedTuple):
 
     def guess(self) -> Array:
         """The rent if `OFFLOADING` of the users sent their raw input, before anyone has chosen."""
-        first = _Budget(self.root[:, :1], self.load[:, :1], self.most)
+        first = _Budget(self.root[:, :1], self.load[:, :1], self.most, self.scale)
         without = jnp.maximum(OFFLOADING * jnp.sum(first.root, axis=0, keepdims=True), CHEAPEST_ROOT)
         return first._clearing(without, True, OFFLOADING)
 
@@ -141,16 +150,28 @@ class _Budget(NamedTuple):
         return jnp.minimum(self.root * (1.0 / rent_root), self.most)
 
     def _headroom(self, rent_root: Array) -> Array:
-        return _headroom(self._without_waiting(rent_root), self.load)
+        return _headroom(self._without_waiting(rent_root), self.load, self.scale)
 
 
-def _headroom(share: Array, load: Array) -> Array:
+def _rate(problem: SlotProblem, share: Array) -> Array:
+    """Uplink rate of shares of the band, bit/s, of an `aligned` problem."""
+    rate = uplink_rate(share, problem.snr, problem.bandwidth_hz)
+    if problem.capacity_bps is None:
+        return rate
+    return jnp.where(problem.capacity_bps > 0, share * problem.capacity_bps, rate)
+
+
+def _headroom(share: Array, load: Array, scale: Array | None) -> Array:
     """What a stage's share should be larger for the waiting in front of it.
 
-    With r the share without waiting and l the load, the best share is r + l / 2 + O(l²) at light loads and
-    l + r / √2 + O(1 / l) at heavy ones; this has the first limit, and the second with 0.7 for 1 / √2.
+    With r the share without waiting, l the load and c the scale of the waiting time, the best share is
+    r + c l / 2 + O(l²) at light loads and l + √(c / 2) r + O(1 / l) at heavy ones; this has both limits. Where no
+    scale is told, c = 1 with 0.7 for √(1 / 2).
     """
-    return load * (load + 0.3 * share) / (load + 0.6 * share + _TINY)
+    if scale is None:
+        return load * (load + 0.3 * share) / (load + 0.6 * share + _TINY)
+    root = jnp.sqrt(0.5 * scale)
+    return load * (load + root**2 / (1.0 + root) * share) / (load + share / (1.0 + root) + _TINY)
 
 
 def _thrifty(delay_price: Array, energy_price: Array) -> Array:

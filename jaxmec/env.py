@@ -23,7 +23,7 @@ from jaxmec.allocation import (
     stage_times,
 )
 from jaxmec.batching import only_where
-from jaxmec.channel import Channel
+from jaxmec.channel import CapacityChannel, Channel
 from jaxmec.fidelity import Fidelity, Stationary
 from jaxmec.lyapunov import Constraints, SlotPrices, VirtualQueues
 from jaxmec.observation import Observation, Views, log_expected_cost
@@ -52,7 +52,7 @@ class EnvParams(struct.PyTreeNode):
     tx_power_w: Array  # [N]
     workload: Arrivals
     requests: RequestArrivals  # within a slot; read at request fidelity
-    channel: Channel
+    channel: Channel | CapacityChannel
     bandwidth_hz: Array  # []
     noise_w_per_hz: Array  # [] density at the receiver, its noise figure included
     server_power_w: Array  # [] at full capacity
@@ -62,6 +62,8 @@ class EnvParams(struct.PyTreeNode):
     slot_s: Array  # []
     knee: Array  # [] utilisation past which the waiting time continues along its tangent
     episode_slots: Array  # int32[]
+    waiting_scale: Array | None = None  # [N] factor on the formula's waiting time; None: 1, Poisson requests
+    backlog_weight: Array | None = None  # [N] of unfinished work in the slot problem, at request fidelity; None: 0
 
 
 class EnvState(struct.PyTreeNode):
@@ -409,7 +411,8 @@ class EdgeInferenceEnv:
     def _problem(self, state: EnvState, params: EnvParams, cut: tuple[Array, ...]) -> SlotProblem:
         """The slot problem of one cut per user, or of every cut where there is none."""
         prices = self.slot_prices(state, params)
-        gain = params.channel.gain(state.channel)
+        radio = params.tx_power_w, params.bandwidth_hz, params.noise_w_per_hz
+        snr, capacity_bps = channel.quality(params.channel, state.channel, *radio)
         return SlotProblem(
             device_work_s=params.device_work_s[state.network, state.device, *cut],
             uplink_bits=params.uplink_bits[state.network, *cut],
@@ -417,7 +420,7 @@ class EdgeInferenceEnv:
             arrival_rate_hz=params.workload.rate_hz(state.workload),
             device_power_w=params.device_power_w[state.device],
             tx_power_w=params.tx_power_w,
-            snr=channel.snr(gain, params.tx_power_w, params.bandwidth_hz, params.noise_w_per_hz),
+            snr=snr,
             delay_price=prices.delay,
             energy_price=prices.energy,
             bandwidth_hz=params.bandwidth_hz,
@@ -425,6 +428,9 @@ class EdgeInferenceEnv:
             server_energy_price=prices.server_energy,
             slot_s=params.slot_s,
             knee=params.knee,
+            waiting_scale=params.waiting_scale,
+            backlog_price=self.fidelity.backlog_price(state, prices.delay, params),
+            capacity_bps=capacity_bps,
         )
 
     def _draw_state(self, key: Array, params: EnvParams) -> EnvState:

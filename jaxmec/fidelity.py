@@ -33,6 +33,13 @@ class Fidelity(Protocol):
         """What is carried from slot to slot, at an episode's start: a pytree of arrays."""
         ...
 
+    def backlog_price(self, state: EnvState, delay_price: Array, params: EnvParams) -> Array | None:
+        """What a slot's load pays for work that is unfinished at its start, [N]; None where nothing is carried over.
+
+        See `jaxmec.allocation.SlotProblem`; `delay_price` [N] is that of a second of mean delay.
+        """
+        ...
+
     def play(
         self, key: Array, state: EnvState, decision: Decision, params: EnvParams
     ) -> tuple[Any, dict[str, Array]]:
@@ -69,6 +76,10 @@ class Stationary:
     def init(self, key: Array, params: EnvParams) -> tuple:
         """Nothing."""
         return ()
+
+    def backlog_price(self, state: EnvState, delay_price: Array, params: EnvParams) -> None:
+        """None: nothing is unfinished."""
+        return None
 
     def play(
         self, key: Array, state: EnvState, decision: Decision, params: EnvParams

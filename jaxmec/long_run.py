@@ -117,6 +117,7 @@ def lower_bound(env: LongRunEnvironment, states: State, multipliers: Multipliers
       params: of the system.
     """
     episodes, slots = states.slot.shape
+    params = params.replace(backlog_weight=None)  # a slot's own concern, and no part of the long-run delay
     wide = jax.tree.map(lambda leaf: jnp.repeat(leaf, slots, axis=0), multipliers)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), states)
     flat = _priced(env, flat, wide, params)

@@ -21,7 +21,7 @@ from jaxmec.closed_form import aligned, aligned_costs
 
 USER_FEATURES = (
     "arrival rate",
-    "snr",
+    "snr",  # where the channel tells a capacity instead: that, in bit/s/Hz
     "price of device energy over price of delay",
     "price of transmit energy over price of delay",
     "price of server energy over price of delay",
@@ -116,11 +116,14 @@ def _observe(cut_problems: SlotProblem, action_mask: Array, added: tuple[Array, 
         regret / (regret + _FINE * best),
     )
 
+    quality = problem.snr
+    if problem.capacity_bps is not None:
+        quality = jnp.where(problem.capacity_bps > 0, problem.capacity_bps / problem.bandwidth_hz, quality)
     num_users, num_cuts = action_mask.shape[:2]
     joules_per_second = problem.slot_s * problem.arrival_rate_hz / problem.delay_price
     per_user = (
         jnp.log10(problem.arrival_rate_hz + _SMALLEST_S),
-        jnp.log10(problem.snr),
+        jnp.log10(quality),
         _log_price(joules_per_second * problem.energy_price * problem.device_power_w),
         _log_price(joules_per_second * problem.energy_price * problem.tx_power_w),
         _log_price(joules_per_second * problem.server_energy_price * problem.server_power_w),

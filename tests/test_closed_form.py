@@ -39,15 +39,19 @@ def test_expected_cost_of_a_local_cut_is_near_that_of_the_best_speed(system):
         np.testing.assert_allclose([stage[n, last] for stage in stages[1:]], 0.0)
 
 
+@pytest.mark.parametrize(
+    ("scale", "within"), [(None, 1.001), (0.1, 1.04), (1.0, 1.001), (4.0, 1.001), (30.0, 1.06)]
+)
 @pytest.mark.parametrize("load", [0.01, 0.3, 1.0, 3.0])
-def test_headroom_gives_nearly_the_best_share_of_a_slowest_stage(load):
+def test_headroom_gives_nearly_the_best_share_of_a_slowest_stage(load, scale, within):
     # One second of work at rent one: the share is 1 without waiting.
-    share = np.linspace(load + 1e-3, load + 5.0, 200_001)
+    share = np.linspace(load + 1e-3, load + 15.0, 600_001)
     seconds = 1 / share
-    cost = seconds + load * seconds**2 / (2 * (1 - load * seconds)) + share
-    found = 1.0 + float(_headroom(jnp.asarray(1.0), jnp.asarray(load)))
-    np.testing.assert_allclose(found, share[np.argmin(cost)], rtol=0.03)
-    assert np.interp(found, share, cost) < 1.001 * cost.min()
+    cost = seconds + (1.0 if scale is None else scale) * load * seconds**2 / (2 * (1 - load * seconds)) + share
+    found = 1.0 + float(_headroom(jnp.asarray(1.0), jnp.asarray(load), scale))
+    assert np.interp(found, share, cost) < within * cost.min()
+    if scale is None:
+        np.testing.assert_allclose(found, share[np.argmin(cost)], rtol=0.03)
 
 
 @pytest.mark.parametrize(("bandwidth_hz", "within"), [(20e6, 1.005), (3e6, 1.03)])
@@ -80,6 +84,13 @@ def test_expected_costs_by_hand_for_one_user_who_only_sends():
     seconds = 1e5 / (float(problem.bandwidth_hz) * np.log2(1 + float(problem.snr[0])))
     np.testing.assert_allclose(stages[1][0], seconds, rtol=1e-5)
     np.testing.assert_allclose(cost[0], 1.6 * float(problem.delay_price[0]) * seconds, rtol=1e-3)
+
+    # At a capacity, bits / (share capacity); with a price of the load, cost and rent are those of price + backlog rate.
+    told = {"capacity_bps": 2e6, "waiting_scale": 0.0, "backlog_price": 3e4}
+    problem = problem.replace(**{name: jnp.asarray([value]) for name, value in told.items()})
+    stages, cost = expected_costs(problem, env.action_mask(state, params))
+    np.testing.assert_allclose(stages[1][0], 1e5 / 2e6, rtol=1e-5)
+    np.testing.assert_allclose(cost[0], 1.6 * (float(problem.delay_price[0]) + 3e4 * 1e-3) * 0.05, rtol=1e-3)
 
 
 def test_cheapest_cuts_are_valid_and_those_of_least_expected_cost(system):

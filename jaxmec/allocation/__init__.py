@@ -8,6 +8,7 @@ from jaxmec.allocation._bound import LowerBound, cut_costs, lower_bound
 from jaxmec.allocation._certify import Certificate, CertifyStatus, certify
 from jaxmec.allocation._problem import (
     DOMAIN,
+    OPTIONAL_LEAVES,
     SHARED_LEAVES,
     USER_LEAVES,
     Outcome,
@@ -22,6 +23,7 @@ from jaxmec.allocation._solver import SolverConfig
 __all__ = [
     "DOMAIN",
     "MIN_GAIN",
+    "OPTIONAL_LEAVES",
     "SHARED_LEAVES",
     "USER_LEAVES",
     "Allocation",

@@ -8,7 +8,7 @@ tr38901.py        users that stand, under 3GPP's urban path loss
 movement.py       random waypoint and Gauss-Markov movement
 mobility.py       users that move, under either path loss
 trace.py          recorded capacity
-link.py           from gain to signal-to-noise ratio, and from that to a rate
+link.py           from gain to signal-to-noise ratio or from a recording to capacity, and rates
 
 A new channel is one file and one line of `CHANNELS`; a scenario names it as `radio: {process: NAME, ...}` with the
 fields of its settings.
@@ -16,11 +16,11 @@ fields of its settings.
 
 from jaxmec.channel.fading import Fading, bessel_j0, doppler_correlation
 from jaxmec.channel.gauss_markov import GaussMarkov, GaussMarkovRadio
-from jaxmec.channel.link import snr, uplink_rate
+from jaxmec.channel.link import quality, snr, uplink_rate
 from jaxmec.channel.mobility import PATH_LOSSES, Mobility, MobilityRadio
 from jaxmec.channel.movement import MOVEMENTS, GaussMarkovMovement, Movement, RandomWaypoint
 from jaxmec.channel.path_loss import LogDistance, PathLoss, mean_gain
-from jaxmec.channel.protocol import Channel, Radio
+from jaxmec.channel.protocol import CapacityChannel, Channel, Radio
 from jaxmec.channel.tr38901 import UrbanPathLoss, UrbanPathLossSettings, UrbanRadio
 from jaxmec.channel.trace import (
     CapacityTrace,
@@ -28,7 +28,6 @@ from jaxmec.channel.trace import (
     load_packet_times,
     load_rates,
     load_throughput,
-    snr_of_capacity,
 )
 
 CHANNELS: dict[str, type[Radio]] = {
@@ -42,6 +41,7 @@ __all__ = [
     "CHANNELS",
     "MOVEMENTS",
     "PATH_LOSSES",
+    "CapacityChannel",
     "CapacityTrace",
     "Channel",
     "Fading",
@@ -65,7 +65,7 @@ __all__ = [
     "load_rates",
     "load_throughput",
     "mean_gain",
+    "quality",
     "snr",
-    "snr_of_capacity",
     "uplink_rate",
 ]

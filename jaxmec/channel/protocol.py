@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jax import Array
@@ -43,6 +43,23 @@ class Channel(Protocol):
         ...
 
 
+@runtime_checkable
+class CapacityChannel(Protocol):
+    """A channel that knows what the whole band carries and no gain: a share y of the band carries y times that."""
+
+    def init(self, key: Array, distance_m: Array) -> Any:
+        """See `Channel`."""
+        ...
+
+    def step(self, key: Array, state: Any) -> Any:
+        """See `Channel`."""
+        ...
+
+    def capacity_bps(self, state: Any) -> Array:
+        """What the whole band would carry for every user in this slot, above zero: [N]."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Radio:
     """The shared uplink. A channel's settings add fields of their own."""
@@ -56,7 +73,9 @@ class Radio:
         """Noise density at the receiver, its noise figure included."""
         return 10 ** ((self.noise_dbm_per_hz + self.noise_figure_db - 30) / 10)
 
-    def channel(self, distance_m: np.ndarray, tx_power_w: np.ndarray, slot_s: float, folder: Path) -> Channel:
+    def channel(
+        self, distance_m: np.ndarray, tx_power_w: np.ndarray, slot_s: float, folder: Path
+    ) -> Channel | CapacityChannel:
         """The channel that these settings describe.
 
         Args:

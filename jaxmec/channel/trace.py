@@ -2,9 +2,8 @@
 
 Every user starts at its own random place in the recording, which repeats; users and their rings stand still.
 
-The uplink stage knows a Shannon rate of a share y, W y log2(1 + snr / y), and no capacity, so a capacity c is told to
-it as the signal-to-noise ratio at which the whole band carries c (`snr_of_capacity`). The rate of a smaller share is
-then above y c, for the power is concentrated in it: with c / W = 2 bit/s/Hz, a tenth of the band carries 0.25 c.
+A recording tells what the whole band carries, c, and nothing of the power behind it, so a share y of the band carries
+y c: the time of an upload follows the law of the server's stage.
 
 Sources: R. Netravali et al., "Mahimahi: Accurate Record-and-Replay for HTTP", USENIX ATC 2015 (packet times); H. Mao,
 R. Netravali, M. Alizadeh, "Neural Adaptive Video Streaming with Pensieve", SIGCOMM 2017 (how throughput is replayed).
@@ -13,7 +12,6 @@ R. Netravali, M. Alizadeh, "Neural Adaptive Video Streaming with Pensieve", SIGC
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -30,7 +28,7 @@ from jaxmec.config import ConfigError, default_float, number
 from jaxmec.recordings import Column, number_at_least_zero
 
 PACKET_BITS = 1500 * 8  # of one of Mahimahi's opportunities to send
-MAX_EFFICIENCY = 30.0  # bit/s/Hz; more is no radio link, and 2^128 is no float32
+MAX_EFFICIENCY = 30.0  # bit/s/Hz; more is no radio link: a unit is wrong
 RATE_UNITS = {"bit/s": 1.0, "kbit/s": 1e3, "Mbit/s": 1e6}
 
 
@@ -38,8 +36,6 @@ class CapacityTrace(struct.PyTreeNode):
     """The channel; its state is the position int32[N] of every user in the recording."""
 
     recorded_bps: Array  # [T] capacity of each slot
-    bandwidth_hz: Array  # []
-    noise_over_power: Array  # [N] gain at which the power received in the band equals the noise in it
 
     def init(self, key: Array, distance_m: Array) -> Array:
         """A place of its own for every user; see `Channel`."""
@@ -49,24 +45,9 @@ class CapacityTrace(struct.PyTreeNode):
         """One slot on."""
         return jnp.mod(state + 1, self.recorded_bps.shape[-1])
 
-    def gain(self, state: Array) -> Array:
-        """Power gain [N] that gives the whole band the recorded capacity."""
-        return snr_of_capacity(self.capacity_bps(state), self.bandwidth_hz) * self.noise_over_power
-
-    def gain_limits(self, distance_m: Array) -> tuple[Array, Array]:
-        """Those of the recording, wherever the users are; see `Channel`."""
-        ends = jnp.min(self.recorded_bps), jnp.max(self.recorded_bps)
-        lowest, highest = (snr_of_capacity(end, self.bandwidth_hz) * self.noise_over_power for end in ends)
-        return lowest, highest
-
     def capacity_bps(self, state: Array) -> Array:
         """Recorded capacity [N] of the whole band, bit/s."""
         return self.recorded_bps[state]
-
-
-def snr_of_capacity(capacity_bps: Array, bandwidth_hz: Array) -> Array:
-    """Signal-to-noise ratio at which a band carries a capacity: 2^(c / W) - 1, of the capacity's shape."""
-    return jnp.expm1(capacity_bps / bandwidth_hz * math.log(2.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,11 +84,7 @@ class TraceRadio(Radio):
                 f"radio.bandwidth_hz: got {self.bandwidth_hz:g}, {efficiency:.3g} bit/s/Hz at the recording's peak; "
                 f"allowed are at most {MAX_EFFICIENCY:g}"
             )
-        return CapacityTrace(
-            recorded_bps=default_float(capacity_bps),
-            bandwidth_hz=default_float(self.bandwidth_hz),
-            noise_over_power=default_float(self.noise_w_per_hz * self.bandwidth_hz / tx_power_w),
-        )
+        return CapacityTrace(default_float(capacity_bps))
 
     def _load(self, path: Path, slot_s: float) -> np.ndarray:
         """Capacity of each slot [T], bit/s."""

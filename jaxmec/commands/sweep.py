@@ -92,7 +92,7 @@ def _run(flags: Flags, console: Console, program: str) -> int:
     if ranking and not sweep.across and all(path.startswith(f"{sweep.algorithm_name}.") for path in sweep.space):
         best = next(row for row in store.rows if all(row[p] == ranking[0][p] for p in sweep.space))
         point = parse({path: best[path] for path in sweep.space}, sweep.space)
-        report.write_best(store, sweep.scenario, builder.setting(0, point))
+        report.write_best(store, sweep, builder.setting(0, point))
     say(console, f"sweep folder: {where}")
     if len(store.finished()) < total:
         again = f"{program} --out {where} --resume" + " --backend ray" * (flags.backend == "ray")

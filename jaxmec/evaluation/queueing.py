@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from jax import Array
 
 from jaxmec.delay import independent_delay, serial_delay, waiting_time
 from jaxmec.evaluation.statistics import mean_and_interval
-from jaxmec.requests import Bursty, Frames, Poisson, RequestArrivals, Slot, serve
+from jaxmec.requests import Bursty, Frames, Poisson, RequestArrivals, mean_delays
 
 SERVICES_S = (0.02, 0.03, 0.05)  # of device, uplink and server
 LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -133,7 +132,7 @@ def _point(
     room = 32  # doubled, so that few sizes are compiled
     while room < process.most(float(jnp.max(rates_hz)) * slot_s, 1e-7):
         room *= 2
-    delays_s = np.asarray(_mean_delays(room, key, process, rates_hz, stage_times, jnp.asarray(slot_s)), float)
+    delays_s = np.asarray(mean_delays(room, key, process, rates_hz, stage_times, jnp.asarray(slot_s)), float)
     simulated_s, half_width_s = mean_and_interval(delays_s)
 
     def said(rule: Callable[[Array, Array, float], Array]) -> float:
@@ -152,31 +151,3 @@ def _point(
         independent_s=said(independent_delay),
         slower_later_s=said(slower_later_delay),
     )
-
-
-@partial(jax.jit, static_argnums=0)
-def _mean_delays(
-    room: int, key: Array, process: RequestArrivals, rates_hz: Array, stage_times: Array, slot_s: Array
-) -> Array:
-    """Mean delay of every user's requests [U], the first tenth of the slots left out."""
-    slots, users = rates_hz.shape
-    key_init, key_run = jax.random.split(key)
-
-    def slot(carry: tuple, of: tuple) -> tuple[tuple, None]:
-        state, backlog_s, count, total_s = carry
-        number, key, rate_hz, times = of
-        drawn = process.draw(key, state, room)
-        served = serve(process.intervals, Slot(drawn, rate_hz * slot_s, slot_s, times, backlog_s, rate_hz))
-        counts = number >= slots // 10
-        return (
-            process.step(state, drawn, served.count, served.wait),
-            jnp.maximum(served.free_s - slot_s, 0.0),
-            count + jnp.where(counts, served.count, 0),
-            total_s + jnp.where(counts, served.total_s, 0.0),
-        ), None
-
-    nothing = jnp.zeros((users, 3)), jnp.zeros(users, jnp.int32), jnp.zeros(users)
-    start = process.init(key_init, users), *nothing
-    along = jnp.arange(slots), jax.random.split(key_run, slots), rates_hz, stage_times
-    (_, _, count, total_s), _ = jax.lax.scan(slot, start, along)
-    return total_s / count

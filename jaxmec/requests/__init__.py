@@ -8,6 +8,7 @@ replay.py     the time stamps of a trace
 queue.py      three stages, first come first served
 fidelity.py   the environment at this fidelity: `jaxmec.make(..., fidelity="requests")`
 sketch.py     quantiles of any number of delays in fixed memory
+waiting.py    the factor on the formula's waiting time: `fit_waiting_scale`
 study.py      percentiles, misses and backlog with confidence intervals: `simulate_requests`
 
 A new process is one file and one line of `REQUESTS`; a scenario names it as `requests: {process: NAME, ...}` with the
@@ -23,6 +24,7 @@ from jaxmec.requests.queue import Served, Slot, follow, serve
 from jaxmec.requests.replay import Replay, ReplaySettings
 from jaxmec.requests.sketch import LogHistogram
 from jaxmec.requests.study import Estimate, RequestReport, StudyConfig, compare_requests, simulate_requests
+from jaxmec.requests.waiting import WaitingFit, fit_waiting_scale, mean_delays
 
 REQUESTS: dict[str, type[RequestSettings]] = {
     "poisson": PoissonSettings,
@@ -50,8 +52,11 @@ __all__ = [
     "Served",
     "Slot",
     "StudyConfig",
+    "WaitingFit",
     "compare_requests",
+    "fit_waiting_scale",
     "follow",
+    "mean_delays",
     "serve",
     "simulate_requests",
 ]

@@ -43,6 +43,16 @@ class RequestFidelity:
         num_users = params.deadline_s.shape[0]
         return Carried(params.requests.init(key, num_users), jnp.zeros((num_users, 3), params.deadline_s.dtype))
 
+    def backlog_price(self, state: EnvState, delay_price: Array, params: EnvParams) -> Array | None:
+        """Weight times unfinished work times the price of delay: [N].
+
+        Work that a slot adds to a backlog of Q seconds makes all requests wait longer until the backlog is gone, for
+        Q / (1 - ρ) seconds if later slots have load ρ: the weight of a fluid is 1 / (1 - ρ).
+        """
+        if params.backlog_weight is None:
+            return None
+        return params.backlog_weight * delay_price * state.fidelity.backlog_s[:, -1]
+
     def play(
         self, key: Array, state: EnvState, decision: Decision, params: EnvParams
     ) -> tuple[Carried, dict[str, Array]]:

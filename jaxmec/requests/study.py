@@ -73,14 +73,49 @@ class RequestReport:
     """delay_s, p50_s, p95_s, p99_s of requests; late, the share that misses its deadline; backlog_s, mean over users
     and slots of the time that a user's stages need for what has arrived; overflow, requests not simulated per request
     that was."""
-    means_s: np.ndarray  # [E] mean delay of each replication
-    counts: np.ndarray  # [size] sketch of all delays
-    requests: int
+    tally: Tally  # of the replications, leaves [E, ...]
     warm_up_slots: int
     settled: bool  # whether the warm-up was found before half of the pilot; if not, the system may be overloaded
     precise: bool  # whether the precision that was asked for is reached
     level: float
     sketch: LogHistogram = LogHistogram()
+
+    @property
+    def means_s(self) -> np.ndarray:
+        """Mean delay of each replication [E]."""
+        return self.tally.delay_s / self.tally.requests
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Sketch of all delays [size]."""
+        return self.tally.sketch.sum(axis=0)
+
+    @property
+    def requests(self) -> int:
+        """How many were simulated."""
+        return int(self.tally.requests.sum())
+
+    def over(self, reference: RequestReport) -> dict[str, Estimate]:
+        """Differences of the estimates from another policy's of the same study, with paired intervals.
+
+        Both met the same populations, channels and requests, whose scatter is not in the differences.
+
+        Raises:
+          ValueError: if the reports have different numbers of replications.
+        """
+        if len(self.means_s) != len(reference.means_s):
+            raise ValueError(
+                f"reference: got {len(reference.means_s)} replications; allowed are {len(self.means_s)}, the same ones"
+            )
+        both = self.tally, reference.tally
+
+        def difference(statistic: Callable[[Tally], np.ndarray], both: tuple[Tally, Tally]) -> np.ndarray:
+            return statistic(both[0]) - statistic(both[1])
+
+        return {
+            name: estimate(both, partial(difference, statistic), self.level)
+            for name, statistic in STATISTICS.items()
+        }
 
 
 class Tally(struct.PyTreeNode):
@@ -147,11 +182,11 @@ def mser5(series: np.ndarray) -> tuple[int, bool]:
     return best * BATCH_SLOTS, best + 1 < len(cuts)
 
 
-def estimate(tally: Tally, statistic: Callable[[Tally], np.ndarray], level: float) -> Estimate:
+def estimate(tally: Any, statistic: Callable[[Any], np.ndarray], level: float) -> Estimate:
     """A statistic of the sum over replications with its jackknife interval.
 
     Args:
-      tally: leaves [E, ...].
+      tally: leaves [E, ...]; one or several of them.
       statistic: of tallies [..., of one replication] -> [...].
       level: of the interval.
     """
@@ -197,9 +232,7 @@ def _study(key: Array, env: EdgeInferenceEnv, params: EnvParams, run: _Run, conf
             break
     return RequestReport(
         estimates={name: estimate(whole, statistic, config.level) for name, statistic in STATISTICS.items()},
-        means_s=whole.delay_s / whole.requests,
-        counts=whole.sketch.sum(axis=0),
-        requests=int(whole.requests.sum()),
+        tally=whole,
         warm_up_slots=warm_up,
         settled=settled,
         precise=precise,

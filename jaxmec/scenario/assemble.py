@@ -13,7 +13,7 @@ from jax import Array
 
 from jaxmec import devices, profiles
 from jaxmec.allocation import DOMAIN
-from jaxmec.channel import snr
+from jaxmec.channel import CapacityChannel, snr
 from jaxmec.config import ConfigError, default_float, quoted
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.requests import RequestFidelity
@@ -92,6 +92,8 @@ def assemble(
         slot_s=default_float(config.slot_s),
         knee=default_float(config.knee),
         episode_slots=jnp.asarray(config.episode_slots),
+        waiting_scale=_unless(1.0, config.waiting_scale, len(users)),
+        backlog_weight=_unless(0.0, config.backlog_weight, len(users)),
     )
     _check_domain(params, path)
     env = EdgeInferenceEnv(
@@ -127,8 +129,9 @@ def _check_domain(params: EnvParams, path: Path) -> None:
         "tradeoff times users.delay_weight": ("delay_price", params.tradeoff * params.delay_weight),
         "users.initial_queue over energy_budget_j": ("energy_price", device_price),
         "server.initial_queue over energy_budget_j": ("server_energy_price", server_price),
-        "radio: snr, from powers, distances, losses and noise": ("snr", _snr_limits(params)),
     }
+    if not isinstance(params.channel, CapacityChannel):
+        values["radio: snr, from powers, distances, losses and noise"] = ("snr", _snr_limits(params))
     for field, (leaf, found) in values.items():
         (low, high), numbers = DOMAIN[leaf], np.asarray(found, float)
         if not ((numbers >= low) & (numbers <= high)).all():
@@ -195,6 +198,11 @@ def _tables(
         np.array([pad(row[0].server_work_s) for row in stages]),
         np.arange(num_cuts) < np.array([[len(network)] for network in networks]),
     )
+
+
+def _unless(neutral: float, value: float, num_users: int) -> Array | None:
+    """[N] of a value, or None where it would change nothing: slot problems without the leaf are solved faster."""
+    return None if value == neutral else default_float(np.full(num_users, value))
 
 
 def _per_user(users: Sequence[UserGroup], of: str) -> np.ndarray:

@@ -102,6 +102,7 @@ class SweepConfig:
 
     space: dict[str, Space]
     scenario: str = DEFAULT
+    fidelity: Literal["stationary", "requests"] = "stationary"  # see jaxmec.make
     algorithm: Algorithm = dataclasses.field(default_factory=PPO)
     samples: int = number(1, at_least=1, at_most=10**12)  # random draws
     seeds: int = number(3, at_least=1, at_most=10**9)  # training runs of every setting, with seeds 0, 1, ...

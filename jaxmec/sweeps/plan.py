@@ -81,7 +81,7 @@ class Builder:
         try:
             if name not in self._systems:
                 overrides = assign(read_yaml(find(scenario)), fields)
-                self._systems[name] = make(scenario, **overrides)
+                self._systems[name] = make(scenario, fidelity=self._config.fidelity, **overrides)
             env, params = self._systems[name]
             base = self._config.algorithm
             fields_of_it = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}  # type: ignore[arg-type]

@@ -51,9 +51,9 @@ def _draw_curves(folder: Folder, config: SweepConfig, wanted: Curves) -> None:
     figures.curves(folder.path / "curves.png", panels, wanted.x, wanted.lines)
 
 
-def write_best(folder: Folder, scenario: str, best: Setting) -> None:
+def write_best(folder: Folder, config: SweepConfig, best: Setting) -> None:
     """Write the best setting as a configuration of `jaxmec train`."""
-    run = RunConfig(scenario=scenario, algorithm=best.algorithm)
+    run = RunConfig(scenario=config.scenario, algorithm=best.algorithm, fidelity=config.fidelity)
     replace_file(folder.path / "best.yaml", yaml.safe_dump(plain_run(run), sort_keys=False))
 
 

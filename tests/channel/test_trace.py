@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import jaxmec
-from jaxmec.channel import TraceRadio, load_packet_times, load_rates, load_throughput, uplink_rate
+from jaxmec.channel import TraceRadio, load_packet_times, load_rates, load_throughput
 from jaxmec.config import ConfigError
+from jaxmec.observation import USER_FEATURES
 
 TRACES = Path(os.environ.get("JAXMEC_TRACES", Path(__file__).parents[3] / "shared/data/traces"))
 SHIPPED = Path(__file__).parents[2] / "docs/examples/traces"
@@ -86,7 +87,7 @@ def scenario(**radio):
     }
 
 
-def test_the_whole_band_carries_the_recorded_capacity_in_turn(tmp_path, key):
+def test_a_share_of_the_band_carries_its_part_of_the_recorded_capacity_in_turn(tmp_path, key):
     write(tmp_path, "0 0\n1 2\n2 8\n3 0\n4 4\n")
     file = write(tmp_path, repr(scenario(trace_file="recording.txt", trace_scale=0.5)), "mine.yaml")
     env, params = jaxmec.make(file)
@@ -94,22 +95,16 @@ def test_the_whole_band_carries_the_recorded_capacity_in_turn(tmp_path, key):
     sequence = np.array([1e6, 4e6, 50e3, 2e6])  # halved, and 50 kbit/s where nothing was recorded
     position = np.asarray(state.channel)
     advance = jax.jit(lambda state: state.replace(channel=params.channel.step(key, state.channel)))
+    decide = jax.jit(lambda state: env.decide(state, jnp.zeros(3, jnp.int32), params))
     for slot in range(5):
-        problem = env.slot_problem(state, jnp.zeros(3, jnp.int32), params)
-        carried = uplink_rate(jnp.ones(3), problem.snr, problem.bandwidth_hz)
-        np.testing.assert_allclose(carried, sequence[(position + slot) % 4], rtol=1e-4)
+        decision = decide(state)
+        capacity_bps = sequence[(position + slot) % 4]
+        np.testing.assert_allclose(decision.problem.capacity_bps, capacity_bps, rtol=1e-6)
+        carried = decision.problem.uplink_bits / decision.stage_times[:, 1]
+        np.testing.assert_allclose(carried, decision.allocation.bandwidth_share * capacity_bps, rtol=1e-5)
+        shown = env.unpack(env.observe(state, params)).users[:, USER_FEATURES.index("snr")]
+        np.testing.assert_allclose(shown, np.log10(capacity_bps / 5e6), atol=1e-5)
         state = advance(state)
-
-
-def test_a_small_share_carries_more_than_its_part_of_the_capacity(tmp_path):
-    # c / W = 2: snr 3, and a tenth of the band carries .1 log2(1 + 30) = 0.4954 bit/s/Hz, a quarter of the capacity.
-    write(tmp_path, "0 0\n9 10\n")
-    radio = TraceRadio(bandwidth_hz=5e6, trace_file="recording.txt")
-    channel = radio.channel(np.ones((1, 2)), np.array([0.2]), 1.0, tmp_path)
-    gain = channel.gain(jnp.zeros(1, jnp.int32))
-    snr = gain * 0.2 / (radio.noise_w_per_hz * 5e6)
-    np.testing.assert_allclose(snr, 3.0, rtol=1e-5)
-    np.testing.assert_allclose(uplink_rate(jnp.array([0.1]), snr, jnp.asarray(5e6)) / 10e6, 0.2477, atol=1e-4)
 
 
 def test_users_start_anywhere_in_the_recording(tmp_path, key):

@@ -13,7 +13,7 @@ from scipy.stats import binom
 import jaxmec
 from jaxmec.lyapunov import FixedMultipliers
 from jaxmec.policies import make_policy
-from jaxmec.requests import LogHistogram, StudyConfig, simulate_requests
+from jaxmec.requests import LogHistogram, RequestReport, StudyConfig, simulate_requests
 from jaxmec.requests.study import Tally, estimate, mser5
 
 RATE_HZ, SEEDS = 12.0, 40
@@ -115,6 +115,25 @@ def test_the_jackknife_of_a_ratio_by_hand():
     error = math.sqrt(2 / 3 * np.sum((without - without.mean()) ** 2))
     assert found.value == pytest.approx(69 / 60)
     assert found.half_width == pytest.approx(4.302653 * error, rel=1e-5)  # Student's t, 2 degrees of freedom
+
+
+def test_a_difference_is_paired_by_replication():
+    rng = np.random.default_rng(0)
+    nothing, requests, common = np.zeros(8), np.full(8, 10.0), rng.normal(50.0, 20.0, 8)
+    gains = rng.normal(5.0, 0.5, 8)
+    one, other = (
+        RequestReport({}, Tally(requests, sums, *[nothing] * 3, requests, np.ones((8, 2303))), 0, True, True, 0.95)
+        for sums in (common, common + gains)
+    )
+    difference = other.over(one)["delay_s"]
+    # Of equal weights the jackknife is Student's interval of the pairs.
+    assert difference.value == pytest.approx(gains.mean() / 10)
+    half_width = stdtrit(7, 0.975) * gains.std(ddof=1) / np.sqrt(8) / 10
+    assert difference.half_width == pytest.approx(half_width, rel=1e-6)
+    assert other.over(one)["p95_s"].value == 0
+    fewer = dataclasses.replace(one, tally=jax.tree.map(lambda leaf: leaf[:3], one.tally))
+    with pytest.raises(ValueError, match="reference: got 3 replications; allowed are 8"):
+        other.over(fewer)
 
 
 def test_the_warm_up_ends_where_the_series_settles():

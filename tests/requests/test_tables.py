@@ -10,6 +10,7 @@ from jaxmec.evaluation.tables import request_rows, request_table
 from jaxmec.reporting.console import terminal
 from jaxmec.reporting.figures.requests import delay_distributions
 from jaxmec.requests import Estimate, LogHistogram, RequestReport
+from jaxmec.requests.study import Tally
 
 
 def test_a_slower_later_stage_that_adds_its_wait_says_a_quarter_too_much():
@@ -24,11 +25,13 @@ def test_a_slower_later_stage_that_adds_its_wait_says_a_quarter_too_much():
 
 @pytest.fixture
 def report():
-    counts = np.zeros(LogHistogram().size)
-    counts[1000], counts[1100] = 30, 10
+    sketch = np.zeros((2, LogHistogram().size))
+    sketch[:, 1000], sketch[:, 1100] = 15, 5
+    requests, nothing = np.array([20.0, 20.0]), np.zeros(2)
+    tally = Tally(requests, np.array([2.0, 4.0]), nothing, nothing, nothing, nothing, sketch)
     names = ("delay_s", "p50_s", "p95_s", "p99_s", "late", "backlog_s", "overflow")
     estimates = {name: Estimate(0.1 * number, 0.01) for number, name in enumerate(names, 1)}
-    return RequestReport(estimates, np.array([0.1, 0.2]), counts, 40, 5, False, True, 0.95)
+    return RequestReport(estimates, tally, 5, False, True, 0.95)
 
 
 def test_rows_and_table_tell_every_figure_with_its_interval(report, capsys):

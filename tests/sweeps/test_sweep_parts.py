@@ -330,6 +330,17 @@ def test_a_folder_keeps_rows_and_refuses_another_sweep(tmp_path):
         Folder(tmp_path / "a", config, "another", resume=True)
 
 
+def test_a_sweep_may_simulate_every_request():
+    config = sweep(fidelity="requests", space={"backlog_weight": {"grid": [0, 2, 4]}})
+    found = groups_of(config)
+    assert build_sweep(yaml.safe_load(dump(config)), "sweep.yaml") == config
+    assert [len(group.settings) for group in found] == [1, 2]  # without a price the problem has no leaf for it
+    assert "late" in vectorised.metric_names(found[0].settings[0], None)
+    assert found[1].settings[1].params.backlog_weight.tolist() == [4.0] * 4
+    with pytest.raises(ConfigError, match="fidelity: got 'events'; allowed is one of 'stationary', 'requests'"):
+        sweep(fidelity="events", space={"tradeoff": {"grid": [1, 2]}})
+
+
 def test_fingerprints_tell_settings_apart():
     one = sweep(space={"tradeoff": {"grid": [1, 2]}})
     two = sweep(space={"tradeoff": {"grid": [1, 3]}})
