@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test lint types clean
+.PHONY: train test lint types docs clean
 
 train: $(VENV)/.ready
 	$(RUN) train/main.py
@@ -18,6 +18,11 @@ lint: $(VENV)/.ready
 types: $(VENV)/.ready
 	$(RUN) -m mypy
 
+docs: $(VENV)/.ready
+	$(RUN) -m pip install --quiet -e ".[docs]"
+	$(RUN) -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "jaxmec needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
@@ -26,4 +31,4 @@ $(VENV)/.ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build docs/_build docs/generated *.egg-info .pytest_cache .mypy_cache .ruff_cache

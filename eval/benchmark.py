@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import matplotlib.pyplot as plt
 import tyro
 from benchmarks.common import Row, Settings
 from rich.console import Console
 from rich.table import Table
+
+from jaxmec.reporting.style import colour, drawing, plain_log
 
 # A section is a function from Settings to rows; a new one is an entry here and a name in `SectionName`. It is imported
 # when it runs, for some need libraries that others do without.
@@ -105,27 +106,20 @@ def comparison(row: Row, rows: list[Row]) -> str:
 
 def figure(rows: list[Row], path: Path) -> None:
     """Time per problem over the batch, one line per number of users, Clarabel's as dashes."""
-    fig, axes = plt.subplots(figsize=(7.0, 4.0), layout="constrained")
     ours = [row for row in rows if row.section == "allocate" and row.dtype == "float32"]
-    for index, users in enumerate(sorted({row.users for row in ours})):
-        line = [row for row in ours if row.users == users]
-        axes.plot(
-            [row.batch for row in line],
-            [row.microseconds for row in line],
-            marker="o",
-            markersize=4,
-            color=f"C{index}",
-            label=f"{users} users",
-        )
-        for row in rows:
-            if row.what.startswith("Clarabel") and row.users == users:
-                axes.axhline(row.microseconds, color=f"C{index}", linestyle="--", linewidth=0.9)
-    axes.set(xscale="log", yscale="log", xlabel="problems in a batch", ylabel="µs per problem")
-    axes.set_title("allocate (solid, float32) and Clarabel's own solve time (dashed)", fontsize=10)
-    axes.grid(alpha=0.3, which="both", linewidth=0.5)
-    fig.legend(frameon=False, fontsize=8, loc="outside right upper")
-    fig.savefig(path, dpi=200)
-    plt.close(fig)
+    with drawing(path, figsize=(7.0, 4.0)) as (figure_, axis):
+        for index, users in enumerate(sorted({row.users for row in ours})):
+            line = [row for row in ours if row.users == users]
+            batches, times = [row.batch for row in line], [row.microseconds for row in line]
+            axis.plot(batches, times, "o-", ms=4, color=colour(index), label=f"{users} users")
+            for row in rows:
+                if row.what.startswith("Clarabel") and row.users == users:
+                    axis.axhline(row.microseconds, color=colour(index), ls="--", lw=0.9)
+        axis.set(xlabel="problems in a batch", ylabel="µs per problem")
+        axis.set_title("allocate (solid, float32) and Clarabel's own solve time (dashed)", fontsize=10)
+        for each in (axis.xaxis, axis.yaxis):
+            plain_log(each)
+        figure_.legend(loc="outside right center")
 
 
 def main(flags: Flags) -> None:

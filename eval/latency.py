@@ -183,7 +183,9 @@ def draw(errors: dict[str, np.ndarray], names: list[str]) -> Figure:
         sizes = np.sort(np.abs(values[np.isfinite(values)]))
         left.plot(100 * sizes, 100 * np.arange(1, len(sizes) + 1) / len(sizes), label=model)
     left.set(xlim=(0, 100), ylim=(0, 100), xlabel="error at most [%]", ylabel="of predictions [%]")
-    left.legend(fontsize=8, loc="lower right")
+    figure.legend(
+        *left.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=4, frameon=False
+    )
     shown = errors["six constants, five networks measured"]
     columns = [100 * column[np.isfinite(column)] for column in shown.T]
     right.boxplot(columns, orientation="horizontal", whis=(5, 95), showfliers=False)

@@ -34,9 +34,9 @@ class Measurement:
     measured_profiles: tuple[str, ...] = ()  # .json files of `jaxmec.profiles.measured_profile`
     halves: Literal["heads", "tails", "both"] = "heads"  # of these profiles, those that this device has run
     batch: int = number(1, at_least=1, at_most=10**6)  # requests that one measured run served
-    description: str = ""
-    power_source: str = ""
-    measured_source: str = ""
+    description: str = ""  # one line
+    power_source: str = ""  # where the power comes from
+    measured_source: str = ""  # where the times come from
 
     def __post_init__(self) -> None:
         if not self.measured_s and not self.measured_profiles:

@@ -94,12 +94,12 @@ class Decision(struct.PyTreeNode):
 class EdgeInferenceEnv:
     """Cooperative edge inference of N users and one server.
 
-    Observation: float32[N, F], see `jaxmec.observation`: what the slot problem of every cut looks like.
-    Action: int32[N], the cut of every user. Cut 0 sends the raw input, a network's last cut runs all of it on
+    - Observation: float32[N, F], see `jaxmec.observation`: what the slot problem of every cut looks like.
+    - Action: int32[N], the cut of every user. Cut 0 sends the raw input, a network's last cut runs all of it on
       the device. A cut that does not exist is replaced by the nearest that does and flagged.
-    Reward: float[], by default -(drift-plus-penalty) / (V N), in seconds per user; V times N of it is the negative
+    - Reward: float[], by default -(drift-plus-penalty) / (V N), in seconds per user; V times N of it is the negative
       slot objective plus terms that the action cannot change.
-    Termination: never. Truncation: after `params.episode_slots` slots; a new episode draws a new population.
+    - Termination: never. Truncation: after `params.episode_slots` slots; a new episode draws a new population.
 
     The static fields are shapes and kinds; every number is in `EnvParams`, so environments of equal shape are
     equal, hash alike and share one compilation. `fidelity`, `reward`, `constraints` and `observation` are parts
@@ -155,7 +155,7 @@ class EdgeInferenceEnv:
           obs float32[N, F] and state: of the fresh episode if this one has ended;
           reward float[], terminated bool[], truncated bool[];
           info: see `step_env`, and `final_observation` float32[N, F], the observation at the end of the slot
-            whether or not the episode has ended.
+          whether or not the episode has ended.
         """
         key_step, key_reset = jax.random.split(key)
         ended, reward, info = self._play(key_step, state, action, params)

@@ -70,10 +70,10 @@ class Fading(struct.PyTreeNode):
 class FadingRadio(Radio):
     """A band whose users fade around what path loss and shadowing leave them."""
 
-    carrier_hz: float = number(3.5e9, at_least=1e6, at_most=1e12)
-    fading_diversity: int = number(4, at_least=1, at_most=1000)
-    fading_floor_db: float = number(-20.0, at_least=-60, at_most=0)
-    rician_k: float = number(0.0, at_least=0, at_most=1e6)
+    carrier_hz: float = number(3.5e9, at_least=1e6, at_most=1e12)  # of the band
+    fading_diversity: int = number(4, at_least=1, at_most=1000)  # independent branches that a slot averages over
+    fading_floor_db: float = number(-20.0, at_least=-60, at_most=0)  # least power gain over the mean
+    rician_k: float = number(0.0, at_least=0, at_most=1e6)  # steady over scattered power; 0 is Rayleigh
 
     def fading(self) -> Fading:
         """The fading of these settings."""

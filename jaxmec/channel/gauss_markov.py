@@ -67,7 +67,7 @@ class GaussMarkov(struct.PyTreeNode):
 class StandingRadio(PathLossSettings, FadingRadio):
     """A band whose users stand. Settings of a path-loss law, mixed in before it, make it whole."""
 
-    fading_correlation: float = number(0.9, at_least=0, at_most=1)
+    fading_correlation: float = number(0.9, at_least=0, at_most=1)  # of the amplitude from slot to slot
 
     def channel(self, distance_m: np.ndarray, tx_power_w: np.ndarray, slot_s: float, folder: Path) -> GaussMarkov:
         """See `Radio`."""

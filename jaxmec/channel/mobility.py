@@ -103,11 +103,11 @@ class Mobility(struct.PyTreeNode):
 class MobilityRadio(FadingRadio):
     """A band whose users move. Distances of decorrelation are those of a street canyon (UMi)."""
 
-    path_loss: PathLossSettings = kind(PATH_LOSSES, "log_distance")
-    movement: MovementSettings = kind(MOVEMENTS, "random_waypoint")
+    path_loss: PathLossSettings = kind(PATH_LOSSES, "log_distance")  # the law
+    movement: MovementSettings = kind(MOVEMENTS, "random_waypoint")  # how users move
     shadowing_distance_m: tuple[float, float] = number((10.0, 13.0), at_least=1e-2, at_most=1e6)
     """In and out of line of sight."""
-    view_distance_m: float = number(50.0, at_least=1e-2, at_most=1e6)
+    view_distance_m: float = number(50.0, at_least=1e-2, at_most=1e6)  # decorrelation of line of sight
 
     def channel(self, distance_m: np.ndarray, tx_power_w: np.ndarray, slot_s: float, folder: Path) -> Mobility:
         """See `Radio`."""

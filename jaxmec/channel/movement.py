@@ -149,7 +149,7 @@ class RandomWaypointSettings(MovementSettings):
 
     speed_m_s: tuple[float, float] = number((0.5, 1.5), at_least=1e-3, at_most=1e3)
     """At zero everybody would slow down for ever."""
-    pause_s: tuple[float, float] = number((0.0, 60.0), at_least=0, at_most=1e6)
+    pause_s: tuple[float, float] = number((0.0, 60.0), at_least=0, at_most=1e6)  # between two walks
 
     def __post_init__(self) -> None:
         for name in ("speed_m_s", "pause_s"):
@@ -212,7 +212,7 @@ class GaussMarkovMovement(struct.PyTreeNode):
 class GaussMarkovMovementSettings(MovementSettings):
     """Mean speed, and for how long a course is kept."""
 
-    speed_m_s: float = number(1.0, at_least=1e-3, at_most=1e3)
+    speed_m_s: float = number(1.0, at_least=1e-3, at_most=1e3)  # mean
     memory_s: float = number(30.0, at_least=1e-3, at_most=1e9)
     """The velocity's correlation falls to 1/e over this time."""
 

@@ -81,8 +81,8 @@ class LogDistance(struct.PyTreeNode):
 class LogDistanceSettings(PathLossSettings):
     """Exponent and shadowing."""
 
-    path_loss_exponent: float = number(3.0, at_least=0, at_most=10)
-    shadowing_db: float = number(4.0, at_least=0, at_most=30)
+    path_loss_exponent: float = number(3.0, at_least=0, at_most=10)  # of distance
+    shadowing_db: float = number(4.0, at_least=0, at_most=30)  # standard deviation
 
     def path_loss(self, carrier_hz: float, distance_m: np.ndarray) -> LogDistance:
         """See `PathLossSettings`."""

@@ -64,9 +64,9 @@ class CapacityChannel(Protocol):
 class Radio:
     """The shared uplink. A channel's settings add fields of their own."""
 
-    bandwidth_hz: float = number(at_least=1e3, at_most=1e12)
-    noise_dbm_per_hz: float = number(-174.0, at_least=-250, at_most=-50)
-    noise_figure_db: float = number(0.0, at_least=0, at_most=60)
+    bandwidth_hz: float = number(at_least=1e3, at_most=1e12)  # W, shared by all users
+    noise_dbm_per_hz: float = number(-174.0, at_least=-250, at_most=-50)  # density of thermal noise
+    noise_figure_db: float = number(0.0, at_least=0, at_most=60)  # of the receiver
 
     @property
     def noise_w_per_hz(self) -> float:

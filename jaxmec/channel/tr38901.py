@@ -101,10 +101,10 @@ class UrbanPathLoss(struct.PyTreeNode):
 class UrbanPathLossSettings(PathLossSettings):
     """Environment and heights."""
 
-    environment: Literal["umi", "uma"] = "umi"
+    environment: Literal["umi", "uma"] = "umi"  # street canyon or macro cell
     antenna_height_m: float | None = number(None, above=SURROUNDINGS_M, at_most=1e3)
     """10 m in umi and 25 m in uma if absent."""
-    user_height_m: float = number(1.5, at_least=1.5, at_most=22.5)
+    user_height_m: float = number(1.5, at_least=1.5, at_most=22.5)  # of the antenna
 
     def __post_init__(self) -> None:
         low, high = ENVIRONMENTS[self.environment].user_height_m
@@ -139,4 +139,4 @@ class UrbanPathLossSettings(PathLossSettings):
 class UrbanRadio(UrbanPathLossSettings, StandingRadio):
     """A band whose users stand in a city and have the path loss of TR 38.901."""
 
-    rician_k: float = number(10 ** (RICIAN_K_DB / 10), at_least=0, at_most=1e6)
+    rician_k: float = number(10 ** (RICIAN_K_DB / 10), at_least=0, at_most=1e6)  # of users in line of sight

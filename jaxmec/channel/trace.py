@@ -55,14 +55,14 @@ class TraceRadio(Radio):
     """Where the recording comes from."""
 
     trace_file: str | None = None  # relative to the scenario's file
-    trace_format: Literal["throughput", "mahimahi", "csv"] = "throughput"
+    trace_format: Literal["throughput", "mahimahi", "csv"] = "throughput"  # of the file
     trace_scale: float = number(1.0, at_least=1e-6, at_most=1e6)  # recorded capacity is multiplied by it
     floor_bps: float = number(50e3, at_least=1, at_most=1e12)
     """Least capacity of a slot: an outage would last for ever."""
     time_column: str | int = 0  # of a CSV file, as for the three fields below
-    rate_column: str | int = 1
-    time_unit: Literal["s", "ms", "us"] = "s"
-    rate_unit: Literal["bit/s", "kbit/s", "Mbit/s"] = "Mbit/s"
+    rate_column: str | int = 1  # with the capacities
+    time_unit: Literal["s", "ms", "us"] = "s"  # of the times
+    rate_unit: Literal["bit/s", "kbit/s", "Mbit/s"] = "Mbit/s"  # of the capacities
 
     def __post_init__(self) -> None:
         if self.trace_file is None:

@@ -39,10 +39,12 @@ from jaxmec.agents.run import (
 from jaxmec.agents.trainer import TrainerConfig, check, train
 from jaxmec.compilation import keep_compiled
 from jaxmec.config import read_yaml
-from jaxmec.evaluation import evaluate_policies
+from jaxmec.evaluation import Comparison, evaluate_policies
 from jaxmec.policies import BASELINES, make_policy
 from jaxmec.reporting.console import fail, say, terminal
 from jaxmec.reporting.figures.learning import learning_curve
+
+LEVELS = ("static", "closed_form", "best_response")  # what stands beside the learning curve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +163,14 @@ def _run(flags: Flags, folder: Path, console: Console) -> bool:
     if finished and flags.process_id == 0:
         learning_curve(folder / "metrics.csv", folder / "learning_curve.png")
         if flags.evaluate:
-            _evaluate(env, params, folder, console)
+            comparison = _evaluate(env, params, folder, console)
+            levels = {
+                policy: {
+                    name: float(values.mean()) for name, values in comparison.long_run[policy].metrics.items()
+                }
+                for policy in LEVELS
+            }
+            learning_curve(folder / "metrics.csv", folder / "learning_curve.png", levels)
         say(console, f"run folder: {folder}")
     return finished
 
@@ -178,9 +187,13 @@ def _asked_for(flags: Flags, argv: list[str]) -> dict[str, Any]:
     return kept | ({name: hyperparameters} if hyperparameters else {})
 
 
-def _evaluate(env: jaxmec.EdgeInferenceEnv, params: jaxmec.EnvParams, folder: Path, console: Console) -> None:
+def _evaluate(
+    env: jaxmec.EdgeInferenceEnv, params: jaxmec.EnvParams, folder: Path, console: Console
+) -> Comparison:
+    """Compare the learned policy with the baselines."""
     policies = {name: make_policy(name, env) for name in BASELINES} | {"learned": load_policy(folder, env)}
     comparison = evaluate_policies(env, params, policies, tell=lambda what: say(console, what))
     comparison.save(folder / "evaluation")
     for table in comparison.tables():
         console.print(table)
+    return comparison

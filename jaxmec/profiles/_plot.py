@@ -26,11 +26,11 @@ def draw(labels: Sequence[str], stages: Stages, wire_s: np.ndarray, title: str) 
     """
     best = int(np.argmin(stages.device_work_s + wire_s + stages.server_work_s))
     figure = Figure(figsize=(min(2.5 + 0.26 * len(labels), 11.0), 5.2), dpi=150, layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2.2, 1.0])
+    above, below = figure.subplots(2, 1, height_ratios=[2.2, 1.0])
     _seconds(above, {"device": stages.device_work_s, "wire": wire_s, "server": stages.server_work_s}, best)
     above.set_title(f"{title}\nbest cut {best}: {_short(labels[best])}", fontsize=9, pad=14, parse_math=False)
     _bits(below, stages.uplink_bits, best)
-    _name_cuts(below, labels)
+    _name_cuts(above, below, labels)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.25)
@@ -70,13 +70,15 @@ def _bits(axes: Axes, uplink_bits: np.ndarray, best: int) -> None:
     axes.set_ylabel(f"crosses [{unit}]")
 
 
-def _name_cuts(axes: Axes, labels: Sequence[str]) -> None:
-    axes.set_xlabel("cut, after")
+def _name_cuts(above: Axes, below: Axes, labels: Sequence[str]) -> None:
+    """Numbers of the cuts between the two panels, their places in the model below both."""
     step = -(-len(labels) // _MOST_LABELS)
     shown = [i for i in range(len(labels)) if i % step == 0 or i == len(labels) - 1]
-    texts = [f"{_short(labels[i])}  {i}" for i in shown]
-    axes.set_xticks(shown, texts, rotation=90, fontsize=7, parse_math=False)
-    axes.set_xlim(-0.7, len(labels) - 0.3)
+    above.set_xticks(shown, [str(i) for i in shown], fontsize=7)
+    below.set_xticks(shown, [_short(labels[i]) for i in shown], rotation=90, fontsize=7, parse_math=False)
+    below.set_xlabel("cut, after")
+    for axes in (above, below):
+        axes.set_xlim(-0.7, len(labels) - 0.3)
 
 
 def _short(label: str) -> str:

@@ -11,7 +11,7 @@ import matplotlib
 
 matplotlib.use("Agg")  # commands write files and open no window
 import matplotlib.pyplot as plt
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 STYLE: Any = {
     "figure.dpi": 150,
@@ -27,6 +27,10 @@ STYLE: Any = {
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#661100", "#6699CC",
 )  # fmt: skip
+
+# Ticks within a decade of a logarithmic axis, from sparse to dense; the first that give enough are taken.
+LOG_TICKS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
+FEWEST_TICKS = 3
 
 
 @contextmanager
@@ -51,7 +55,11 @@ def plain_log(axis: Any) -> None:
     """A logarithmic axis with plain numbers, also where it spans less than a decade."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     low, high = sorted(axis.get_view_interval())
-    narrow = low > 0 and high / low < 30
-    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if narrow else (1,)))
+    candidates: list[Any] = [LogLocator(subs=subs) for subs in LOG_TICKS]
+    candidates.append(MaxNLocator(FEWEST_TICKS + 1))  # less than a factor of two
+    for locator in candidates:
+        axis.set_major_locator(locator)
+        if sum(low <= tick <= high for tick in locator()) >= FEWEST_TICKS:
+            break
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())

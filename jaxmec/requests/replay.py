@@ -70,7 +70,7 @@ class ReplaySettings(RequestSettings):
     """Where the time stamps come from."""
 
     trace_file: str | None = None  # CSV of request times, relative to the scenario's file
-    trace_column: str | int = 0
+    trace_column: str | int = 0  # with the times
     time_unit: Literal["s", "ms", "us"] = "s"  # of times that are numbers
 
     def __post_init__(self) -> None:

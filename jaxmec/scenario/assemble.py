@@ -13,7 +13,7 @@ from jax import Array
 
 from jaxmec import devices, profiles
 from jaxmec.allocation import DOMAIN
-from jaxmec.channel import CapacityChannel, snr
+from jaxmec.channel import CapacityChannel, Channel, snr
 from jaxmec.config import ConfigError, default_float, quoted
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.requests import RequestFidelity
@@ -131,7 +131,8 @@ def _check_domain(params: EnvParams, path: Path) -> None:
         "server.initial_queue over energy_budget_j": ("server_energy_price", server_price),
     }
     if not isinstance(params.channel, CapacityChannel):
-        values["radio: snr, from powers, distances, losses and noise"] = ("snr", _snr_limits(params))
+        limits = _snr_limits(params.channel, params)
+        values["radio: snr, from powers, distances, losses and noise"] = ("snr", limits)
     for field, (leaf, found) in values.items():
         (low, high), numbers = DOMAIN[leaf], np.asarray(found, float)
         if not ((numbers >= low) & (numbers <= high)).all():
@@ -140,9 +141,9 @@ def _check_domain(params: EnvParams, path: Path) -> None:
 
 
 @jax.jit
-def _snr_limits(params: EnvParams) -> Array:
+def _snr_limits(channel: Channel, params: EnvParams) -> Array:
     """Lowest and highest signal-to-noise ratio of every user: [2, N]."""
-    gains = params.channel.gain_limits(params.distance_m)
+    gains = channel.gain_limits(params.distance_m)
     return jnp.stack([snr(gain, params.tx_power_w, params.bandwidth_hz, params.noise_w_per_hz) for gain in gains])
 
 

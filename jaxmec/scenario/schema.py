@@ -32,15 +32,15 @@ class UserGroup:
     """Device class to J per slot, device and radio."""
     initial_queue: dict[str, float] = number({}, at_least=0, at_most=1e6)
     """Device class to the virtual queue at an episode's start."""
-    count: int = number(1, at_least=1, at_most=10**12)
+    count: int = number(1, at_least=1, at_most=10**12)  # of users
     distance_m: tuple[float, float] = number((50.0, 150.0), at_least=1, at_most=1e5)
     """Inner and outer radius; users are uniform over the ring's area."""
     arrival_rate_hz: tuple[float, float] = number((1.0, 3.0), at_least=1e-6, at_most=1e6)
     """Lowest and highest, see `jaxmec.workload`."""
-    delay_weight: float = number(1.0, at_least=1e-3, at_most=1e3)
+    delay_weight: float = number(1.0, at_least=1e-3, at_most=1e3)  # ω, of this user's delay in the objective
     deadline_s: float = number(0.5, at_least=1e-6, at_most=1e6)
     """Of a request; read at request fidelity."""
-    tx_power_w: float = number(0.2, at_least=1e-6, at_most=1e3)
+    tx_power_w: float = number(0.2, at_least=1e-6, at_most=1e3)  # of the radio while it sends
 
     def __post_init__(self) -> None:
         for name in ("distance_m", "arrival_rate_hz"):
@@ -64,7 +64,7 @@ class UserGroup:
 class Server:
     """The edge server."""
 
-    device: str
+    device: str  # class of device, of jaxmec/devices.yaml, a .yaml file or `devices`
     energy_budget_j: float = number(at_least=1e-7, at_most=1e6)  # J per slot
     power_w: float | None = number(None, at_least=1e-6, at_most=1e6)
     """At full capacity; the device's own if absent."""
@@ -75,7 +75,7 @@ class Server:
 class Wire:
     """What crosses a cut."""
 
-    activation_bits: Literal[8, 16, 32] = 8
+    activation_bits: Literal[8, 16, 32] = 8  # per number of an activation
     prune: bool = True  # leave out cuts that send no less than an earlier one
 
 
@@ -83,28 +83,28 @@ class Wire:
 class Scenario:
     """A system."""
 
-    users: tuple[UserGroup, ...]
-    server: Server
-    radio: Radio = kind(CHANNELS, "gauss_markov")
+    users: tuple[UserGroup, ...]  # groups, drawn alike within
+    server: Server  # what runs the rest
+    radio: Radio = kind(CHANNELS, "gauss_markov")  # band and channel, see jaxmec.channel
     name: str = ""  # the file's own if empty
     version: int = number(
         1, at_least=1, at_most=1_000_000
     )  # raised by every change that could change what is learned
-    description: str = ""
+    description: str = ""  # one line
     devices: dict[str, Measurement] = dataclasses.field(default_factory=dict)  # classes of one's own, by name
-    arrivals: ArrivalSettings = kind(ARRIVALS, "uniform")
+    arrivals: ArrivalSettings = kind(ARRIVALS, "uniform")  # requests per second, slot by slot, see jaxmec.workload
     requests: RequestSettings = kind(REQUESTS, "poisson")  # within a slot; read at request fidelity
     max_requests: int | None = number(None, at_least=1, at_most=MAX_REQUESTS)
     """Of a user in a slot, simulated; what the rates need if absent."""
-    wire: Wire = Wire()
-    slot_s: float = number(1.0, at_least=1e-4, at_most=1e5)
-    episode_slots: int = number(200, at_least=1, at_most=10**9)
+    wire: Wire = Wire()  # what crosses a cut
+    slot_s: float = number(1.0, at_least=1e-4, at_most=1e5)  # length of a slot
+    episode_slots: int = number(200, at_least=1, at_most=10**9)  # slots until an episode is truncated
     tradeoff: float = number(10.0, at_least=1e-6, at_most=1e6)  # V
-    knee: float = number(0.9, at_least=0.01, at_most=0.999)
-    # Factor on the formula's waiting time: 1 for Poisson requests, 0 for clocked ones, above 1 for bursts
+    knee: float = number(0.9, at_least=0.01, at_most=0.999)  # utilisation where the tangent begins
     waiting_scale: float = number(1.0, at_least=0, at_most=1e4)
-    # Weight of unfinished work in the slot problem, about 1 / (1 - load); read at request fidelity
+    """Factor on the formula's waiting time: 1 for Poisson requests, 0 for clocked ones, above 1 for bursts."""
     backlog_weight: float = number(0.0, at_least=0, at_most=1e3)
+    """Weight of unfinished work in the slot problem, about 1 / (1 - load); read at request fidelity."""
 
     def __post_init__(self) -> None:
         if not self.users:

@@ -43,7 +43,7 @@ class Diurnal(struct.PyTreeNode):
 class DiurnalSettings(ArrivalSettings):
     """How long a day is."""
 
-    period_slots: float = number(200.0, at_least=1, at_most=1e9)
+    period_slots: float = number(200.0, at_least=1, at_most=1e9)  # of the sinusoid
 
     def process(self, low_hz: np.ndarray, high_hz: np.ndarray, slot_s: float, folder: Path) -> Diurnal:
         """See `ArrivalSettings`."""

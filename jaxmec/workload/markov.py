@@ -54,7 +54,9 @@ class MarkovSettings(ArrivalSettings):
     """How long a rate lasts."""
 
     # Of both rates, or of the low and the high one
-    stay_probability: float | tuple[float, float] = number(0.9, at_least=0, at_most=1)
+    stay_probability: float | tuple[float, float] = number(
+        0.9, at_least=0, at_most=1
+    )  # of each rate, from slot to slot
 
     def process(self, low_hz: np.ndarray, high_hz: np.ndarray, slot_s: float, folder: Path) -> Markov:
         """See `ArrivalSettings`."""

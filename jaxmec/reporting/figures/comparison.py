@@ -88,7 +88,7 @@ def quality_against_time(path: Path, comparison: Comparison) -> None:
     """Certified gap of every policy's cuts against the time of a decision; the best lie at the lower left."""
     with drawing(path, figsize=(6.4, 3.4)) as (figure, axis):
         for index, row in enumerate(same_state_rows(comparison)):
-            if row["policy"] not in comparison.objectives:
+            if row["policy"] not in comparison.objectives or not np.isfinite(float(row["decision_us"])):
                 continue
             axis.plot(
                 float(row["decision_us"]),

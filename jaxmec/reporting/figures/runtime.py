@@ -38,7 +38,13 @@ def predicted_against_measured(path: Path, rows: Sequence[Row], predictions: Map
                 )
                 x = np.clip(x, *frame)
                 label = network if j == 0 else None
-                style = {"marker": MARKERS[i % 3], "ms": 3 + 1.5 * j, "color": colour(i), "mfc": "none"}
+                style = {
+                    "marker": MARKERS[i % 3],
+                    "ms": 3 + 1.5 * j,
+                    "color": colour(i),
+                    "mfc": "none",
+                    "clip_on": False,
+                }
                 axis.errorbar(x, y, dy, ls="none", lw=1, capsize=2, label=label, **style)
             axis.plot(frame, frame, color="0.4", lw=1, ls="--", zorder=0)
             error = np.median([abs(float(row[column]) / float(row["measured_s"]) - 1.0) for row in rows])
