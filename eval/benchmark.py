@@ -19,9 +19,9 @@ from typing import Literal
 import jax
 import tyro
 from benchmarks.common import Row, Settings
-from rich.console import Console
 from rich.table import Table
 
+from jaxmec.reporting.console import say, terminal
 from jaxmec.reporting.style import colour, drawing, plain_log
 
 # A section is a function from Settings to rows; a new one is an entry here and a name in `SectionName`. It is imported
@@ -124,7 +124,7 @@ def figure(rows: list[Row], path: Path) -> None:
 
 def main(flags: Flags) -> None:
     """Run the sections, print the table, write it."""
-    console = Console(width=150)
+    console = terminal(stderr=False)
     flags.out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     settings = Settings(flags.users, flags.batches, flags.seconds, flags.count)
@@ -144,7 +144,7 @@ def main(flags: Flags) -> None:
         writer.writerows(dataclasses.asdict(row) for row in rows)
     if any(row.section == "allocate" for row in rows):
         figure(rows, flags.out / "benchmark.png")
-    console.print(f"written to {flags.out}")
+    say(console, f"written to {flags.out}")
 
 
 if __name__ == "__main__":

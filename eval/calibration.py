@@ -19,6 +19,7 @@ from rich.console import Console
 
 import jaxmec
 from jaxmec.compilation import keep_compiled
+from jaxmec.config import check_limits
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.evaluation import Comparison, EvaluationConfig, evaluate_policies, paired_difference
 from jaxmec.policies import make_policy
@@ -142,13 +143,16 @@ def main(flags: Flags) -> int:
     messages, console = terminal(), terminal(stderr=False)
     try:
         env, params = jaxmec.make(flags.scenario)
+        policies = {name: make_policy(name, env) for name in POLICIES}
         config = EvaluationConfig(num_envs=flags.num_envs, num_slots=flags.num_slots)
-    except ValueError as error:
+        check_limits(config)
+        if flags.out is not None:
+            flags.out.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
         return fail(messages, error)
     if flags.tradeoffs:
         _show_tradeoffs(console, tradeoff_rows(env, params, config, flags.tradeoffs), flags)
         return 0
-    policies = {name: make_policy(name, env) for name in POLICIES}
     comparison = evaluate_policies(env, params, policies, config, tell=lambda what: say(messages, what))
     for shown in comparison.tables():
         console.print(shown)
@@ -157,7 +161,6 @@ def main(flags: Flags) -> int:
     console.print(table(title, ["criterion", "asked", "found", ""], [one.row() for one in found]))
     say(console, verdict(found))
     if flags.out is not None:
-        flags.out.mkdir(parents=True, exist_ok=True)
         write_csv(flags.out / "calibration.csv", [dataclasses.asdict(one) for one in found])
     return 0
 

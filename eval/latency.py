@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 from scipy.optimize import nnls
 
 from jaxmec import latency, profiles
+from jaxmec.reporting.console import say, terminal
 
 NETWORKS = {  # name in ncnn's table -> in jaxmec
     "alexnet": "alexnet",
@@ -72,10 +72,10 @@ class Measured:
 def main(flags: Flags) -> None:
     """Print errors by network and model, and draw them."""
     measured = read(flags.measurements)
-    console = Console(width=110, highlight=False)
+    console = terminal(stderr=False)
     if flags.write_prior:
         write_prior(latency.pool(measured.work, measured.times_s, ERROR))
-        console.print(f"written: {latency.PRIOR_FILE}")
+        say(console, f"written: {latency.PRIOR_FILE}")
     errors = {
         "FLOPs alone": held_out(measured, flops_alone),
         "FLOPs, bytes, kernels": held_out(measured, three_constants),
@@ -94,7 +94,7 @@ def main(flags: Flags) -> None:
         table.add_row(text, *(f"{100 * statistic(np.abs(e)):.1f}" for e in errors.values()))
     console.print(table)
     draw(errors, names).savefig(flags.out)
-    console.print(f"written: {flags.out}")
+    say(console, f"written: {flags.out}")
 
 
 def read(path: Path) -> Measured:

@@ -13,6 +13,7 @@ with constant ones; it is trained without a discount, too.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from jaxmec.evaluation import LongRun, at_equal_energy, long_runs, mean_and_inte
 from jaxmec.long_run import ASCENT, ascend, lower_bound
 from jaxmec.lyapunov import FixedMultipliers
 from jaxmec.policies import make_policy
-from jaxmec.reporting.console import say, terminal
+from jaxmec.reporting.console import fail, say, terminal
 from jaxmec.reporting.figures.long_run import delay_over_bound
 from jaxmec.reporting.files import write_csv
 from jaxmec.reporting.tables import table
@@ -135,14 +136,21 @@ def show(rows: list[Row]) -> Table:
     )
 
 
-def main(flags: Flags) -> None:
-    """Train, evaluate, print, write and draw."""
+def main(flags: Flags) -> int:
+    """Train, evaluate, print, write and draw; returns the exit status."""
     console = terminal()
     keep_compiled()
-    env, params = jaxmec.make(flags.scenario)
+    try:
+        env, params = jaxmec.make(flags.scenario)
+        default = PPO(total_steps=flags.total_steps)
+        default.check(env)
+        flags.out.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        return fail(console, error)
     constant = dataclasses.replace(env, constraints=FixedMultipliers())
     fine = params.replace(tradeoff=ASCENT[-1] * params.tradeoff)
     key_dual, key = jax.random.split(jax.random.key(flags.seed))
+    say(console, "looking for the multipliers of the budgets")
     states, multipliers = ascend(env, key_dual, params, flags.episodes)
     priced = jax.vmap(env.priced, (0, 0, None))
     runs: dict[str, list[LongRun]] = {}
@@ -162,6 +170,7 @@ def main(flags: Flags) -> None:
         algorithm: PPO,
         starts: list[Learner | None],
     ) -> list[Learner]:
+        say(console, f"training {name}, {len(starts)} runs")
         learners = train(trained, algorithm, params, starts)
         evaluate(name, evaluated, params, [algorithm.policy(evaluated, one) for one in learners])
         return learners
@@ -172,7 +181,6 @@ def main(flags: Flags) -> None:
         evaluate(f"best_response, V = {changed.tradeoff:g}", env, changed, [best])
     evaluate("best_response, multipliers", constant, fine, [make_policy("best_response", constant)])
     fresh: list[Learner | None] = [None] * flags.seeds
-    default = PPO(total_steps=flags.total_steps)
     myopic = learn("learner, queues, myopic", env, env, params, default, fresh)
     direct = default.replace(num_envs=1024, num_steps=8, num_minibatches=64)
     far = direct.replace(discount=flags.discount)
@@ -187,11 +195,11 @@ def main(flags: Flags) -> None:
     judged = {name: [at_equal_energy(run, multipliers, bound) for run in seeds] for name, seeds in runs.items()}
     weight_s = sum(float(np.mean(np.sum(values, axis=-1))) for values in multipliers.values())
     rows = summarise(judged, bound, weight_s)
-    flags.out.mkdir(parents=True, exist_ok=True)
     write_csv(flags.out / "long_run.csv", rows)
     delay_over_bound(flags.out / "long_run.png", rows)
     terminal(stderr=False).print(show(rows))
+    return 0
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Flags))
+    sys.exit(main(tyro.cli(Flags)))

@@ -1,4 +1,6 @@
-"""Reading recorded measurements from text files, with errors that tell file and line and quote no more than a cell.
+"""Reading recorded measurements from text files, with errors that tell file and line.
+
+Nothing of a file is quoted before a whole row of it was read: what is no recording stays private.
 
 A first line whose wanted cells cannot be read is a header; a file without one is read by positions from its first
 line on. A byte-order mark and blank lines are skipped.
@@ -15,9 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxmec.config import check_file, quoted
+
 MAX_SLOTS = 10_000_000  # 80 MB of float64
+MAX_ROWS = 10_000_000
+MAX_BYTES = 1_000_000_000
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}  # per unit of time
-_LONGEST_QUOTE = 40  # characters
 
 
 class Column(NamedTuple):
@@ -55,7 +60,11 @@ def read_columns(path: str | Path, columns: Sequence[Column], delimiter: str | N
             places = _places(path, line, row, columns)
             if _is_header(row, columns, places):
                 continue
-        values.append([_cell(path, line, row, *wanted) for wanted in zip(columns, places, strict=True)])
+        values.append(
+            [_cell(path, line, row, *wanted, bool(values)) for wanted in zip(columns, places, strict=True)]
+        )
+        if len(values) > MAX_ROWS:
+            raise ValueError(f"{path}:{line}: the file has more than {MAX_ROWS:,} rows")
         lines.append(line)
     if places is None:
         raise ValueError(f"{path}: empty")
@@ -101,13 +110,9 @@ def check_length(path: str | Path, times: np.ndarray, lines: np.ndarray, slot_s:
         )
 
 
-def quoted(text: str) -> str:
-    """A short, printable quotation."""
-    return repr(text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 3] + "...")
-
-
 def _rows(path: str | Path, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
     """Lines that are not blank, with their numbers."""
+    check_file(path, MAX_BYTES)
     with open(path, encoding="utf-8-sig", newline="") as file:
         try:
             if delimiter is None:
@@ -127,9 +132,7 @@ def _places(path: str | Path, line: int, row: Sequence[str], columns: Sequence[C
     names = [name.strip() for name in row]
     for column in columns:
         if isinstance(column.where, str) and column.where not in names:
-            raise ValueError(
-                f"{path}:{line}: no column {column.where!r}; columns are {quoted(', '.join(names))[1:-1]}"
-            )
+            raise ValueError(f"{path}:{line}: no column {column.where!r} among the {len(names)} of this line")
         if isinstance(column.where, int) and not 0 <= column.where < len(row):
             raise ValueError(f"{path}:{line}: no column {column.where}; the first of {len(row)} is 0")
     return [names.index(c.where) if isinstance(c.where, str) else c.where for c in columns]
@@ -142,14 +145,13 @@ def _is_header(row: Sequence[str], columns: Sequence[Column], places: Sequence[i
     )
 
 
-def _cell(path: str | Path, line: int, row: Sequence[str], column: Column, place: int) -> float:
+def _cell(path: str | Path, line: int, row: Sequence[str], column: Column, place: int, quote: bool) -> float:
     text = row[place] if place < len(row) else ""
     try:
         return column.read(text)
     except (ValueError, OverflowError):
-        raise ValueError(
-            f"{path}:{line}: column {column.where!r} must hold {column.holds}, got {quoted(text)}"
-        ) from None
+        got = f", got {quoted(text)}" if quote else ""
+        raise ValueError(f"{path}:{line}: column {column.where!r} must hold {column.holds}{got}") from None
 
 
 def _reads(column: Column, text: str) -> bool:

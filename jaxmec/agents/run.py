@@ -154,6 +154,8 @@ def locked(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
+    if path.is_symlink():
+        raise ConfigError(f"out: {path} is a symbolic link; a command writes into its own folder only")
     lock = filelock.FileLock(path, timeout=0)
     try:
         lock.acquire()

@@ -26,7 +26,7 @@ from jaxmec.agents.run import (
 )
 from jaxmec.config import check_limits, number
 from jaxmec.environment import Environment, Params
-from jaxmec.reporting.console import say
+from jaxmec.reporting.console import STOPPING, say
 from jaxmec.reporting.loggers import Logger, MetricsFile, TensorBoard
 
 # What the live line shows, of the metrics that there are.
@@ -36,7 +36,6 @@ SHOWN = {
     "device_energy": "energy/budget {:.2f}",
     "server_energy": "{:.2f}",
 }
-STOPPING = (signal.SIGINT, signal.SIGTERM)
 SECONDS_BETWEEN_LINES = 10.0  # where no terminal shows a live line
 
 Update = Callable[[Learner], tuple[Learner, dict[str, jax.Array]]]
@@ -62,8 +61,7 @@ def train(
       ValueError: for a configuration that cannot run here.
       OSError: if the folder cannot be written.
     """
-    check_limits(how)
-    mesh = check(env, config)
+    mesh = check(env, config, how)
     learner, update = _start(env, params, config, mesh, folder, how, console)
     started = time.perf_counter()
     finished = _updates(update, learner, config, folder, how, console)
@@ -71,13 +69,14 @@ def train(
     return finished
 
 
-def check(env: Environment, config: RunConfig) -> jax.sharding.Mesh:
+def check(env: Environment, config: RunConfig, how: TrainerConfig) -> jax.sharding.Mesh:
     """Everything about a run that can be told before it writes anything; returns the devices that it will use.
 
     Raises:
       ValueError: naming the field, its value and what is allowed.
     """
     mesh = sharding.all_devices()
+    check_limits(how)
     config.algorithm.check(env)
     sharding.check(config.algorithm, mesh)
     return mesh
@@ -151,9 +150,11 @@ def _signals() -> Iterator[list[int]]:
     """The signals to stop that have come in so far; they interrupt nothing."""
     received: list[int] = []
     previous = {sig: signal.signal(sig, lambda sig, _: received.append(sig)) for sig in STOPPING}
+    watched = signal.set_wakeup_fd(-1)  # by `stopping_at_once`, which waits for no checkpoint
     try:
         yield received
     finally:
+        signal.set_wakeup_fd(watched)
         for sig, handler in previous.items():
             signal.signal(sig, handler)
 
@@ -170,7 +171,7 @@ class _Line:
             BarColumn(bar_width=10),
             TextColumn("{task.fields[speed]:,.0f}/s"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[line]}"),
+            TextColumn("{task.fields[line]}", markup=False),
             console=console,
             disable=not self._live,
         )

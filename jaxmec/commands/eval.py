@@ -22,7 +22,7 @@ from jaxmec.environment import Policy
 from jaxmec.evaluation import EvaluationConfig, evaluate_policies
 from jaxmec.evaluation.tables import request_rows, request_table
 from jaxmec.policies import BASELINES, make_policy
-from jaxmec.reporting.console import fail, say, terminal
+from jaxmec.reporting.console import fail, say, stopping_at_once, terminal
 from jaxmec.reporting.figures import comparison as figures
 from jaxmec.reporting.figures.requests import delay_distributions
 from jaxmec.reporting.files import write_csv
@@ -81,9 +81,10 @@ def main(argv: list[str], program: str = "jaxmec eval") -> int:
             reference=flags.reference,
             time_decisions=True,
         )
-        comparison = evaluate_policies(env, params, policies, config, tell=lambda what: say(messages, what))
+        with stopping_at_once(messages, "stopped; nothing was written"):
+            comparison = evaluate_policies(env, params, policies, config, tell=lambda what: say(messages, what))
+            reports = _simulate(scenario, policies, flags.num_envs, flags.seed, messages) if flags.requests else {}
         comparison.save(folder)
-        reports = _simulate(scenario, policies, flags.num_envs, flags.seed, messages) if flags.requests else {}
         if reports:
             write_csv(folder / "requests.csv", request_rows(reports))
     except (ValueError, OSError) as error:

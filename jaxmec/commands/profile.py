@@ -17,13 +17,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from jaxmec import devices, profiles
 from jaxmec.devices import Device
 from jaxmec.profiles import PartitionProfile, Stages
 from jaxmec.profiles.choice import OBJECTIVES, Choice, Costs, choose
+from jaxmec.reporting.console import fail, say, terminal
 
 _RATES_BPS = np.logspace(4, 10, 241)  # of the verdicts
 _SHOWN = (1 / 16, 1 / 4, 1, 4, 16)  # rates of the printed answer, over the given one
@@ -74,8 +74,7 @@ class Flags:
 def main(argv: list[str], program: str = "jaxmec profile") -> int:
     """Run the command; returns the exit status."""
     flags = tyro.cli(Flags, args=argv, prog=program)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    errors, console = terminal(), terminal(stderr=False)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
@@ -86,18 +85,17 @@ def main(argv: list[str], program: str = "jaxmec profile") -> int:
                 table, device, server, flags.wire_bits, flags.input_bits, flags.per_channel
             )
         for text in dict.fromkeys(str(one.message) for one in caught if one.category is UserWarning):
-            errors.print(f"[yellow]warning:[/yellow] {escape(text)}")
+            say(errors, f"warning: {text}", style="yellow")
         out = flags.out or Path(f"{table.name.replace('/', '_')}.png")
         between = f"{device.name}, {rate_bps / 1e6:.3g} Mbit/s, {server.name}".replace("_", " ")
         table.plot(stages, rate_bps, out, f"{table.name}: {between}", flags.downlink_rate, flags.round_trip)
         if flags.save:
             table.save(flags.save)
     except (ValueError, OSError) as error:
-        errors.print(f"[red]error:[/red] {escape(str(error))}")
-        return 2
+        return fail(errors, error)
     _print_cuts(console, flags, table, stages, rate_bps, f"{table.name} between {device.name} and {server.name}")
     _print_answer(console, flags, table, stages, rate_bps, (device, server))
-    console.print(f"written: {', '.join(escape(str(file)) for file in (out, flags.save) if file)}")
+    say(console, f"written: {', '.join(str(file) for file in (out, flags.save) if file)}")
     return 0
 
 
@@ -156,7 +154,7 @@ def _print_cuts(
     """A row per cut, the fastest marked, and the sentence that says it."""
     total = stages.delay_s(rate_bps, flags.downlink_rate, flags.round_trip)
     best = int(np.argmin(total))
-    printed = Table(title=escape(f"{title} at {rate_bps / 1e6:.3g} Mbit/s"), highlight=False)
+    printed = Table(title=f"{title} at {rate_bps / 1e6:.3g} Mbit/s", highlight=False)
     columns = {
         "MMAC": table.macs / 1e6,
         "device ms": 1e3 * stages.device_work_s,
@@ -171,13 +169,14 @@ def _print_cuts(
         printed.add_column(header, justify="left" if header == "after" else "right", overflow="fold")
     for i, label in enumerate(table.labels):
         numbers = (f"{values[i]:.{1 if name in ('MMAC', 'kbit') else 2}f}" for name, values in columns.items())
-        printed.add_row(str(i), escape(label), *numbers, style="bold green" if i == best else "")
+        printed.add_row(str(i), label, *numbers, style="bold green" if i == best else "")
     console.print(printed)
     if more := table.more_text():
-        console.print(f"{len(table)} cuts; {more}")
-    console.print(
-        f"best cut: {best}, after {escape(table.labels[best])}: {1e3 * total[best]:.2f} ms; all on the server "
-        f"{1e3 * total[0]:.2f} ms, all on the device {1e3 * total[-1]:.2f} ms"
+        say(console, f"{len(table)} cuts; {more}")
+    say(
+        console,
+        f"best cut: {best}, after {table.labels[best]}: {1e3 * total[best]:.2f} ms; all on the server "
+        f"{1e3 * total[0]:.2f} ms, all on the device {1e3 * total[-1]:.2f} ms",
     )
 
 
@@ -210,10 +209,10 @@ def _print_answer(
         printed.add_row(f"{rate / 1e6:.3g}", *cells)
     console.print(printed)
     for objective in objectives:
-        console.print(answer(objective, _RATES_BPS).verdict())
+        say(console, answer(objective, _RATES_BPS).verdict())
     for side, measured in zip(sides, (table.device_s, table.server_s), strict=True):
         if measured is None:
             known = math.isfinite(side.typical_error)
             size = f"errs by {side.typical_error:.0%}" if known else "errs by an unknown amount"
             scaled = "; this network's whole time was measured" if table.name in side.measured_s else ""
-            console.print(f"{side.name}: the latency model {size} on networks left out of its fit{scaled}")
+            say(console, f"{side.name}: the latency model {size} on networks left out of its fit{scaled}")

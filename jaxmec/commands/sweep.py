@@ -5,23 +5,25 @@
     jaxmec sweep --out runs/sweeps/rate --resume
 
 Settings that differ in numbers only are trained together in one compiled call, see `jaxmec.sweeps`.
-Everything lies in one folder. Interrupt it as you like: what has ended is saved, and --resume runs the rest.
+Everything lies in one folder. Interrupt it as you like: it stops at once, what has ended is saved, and --resume runs
+the rest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import signal
 from pathlib import Path
 from typing import Literal
 
 import tyro
 from rich.console import Console
 
+from jaxmec.agents.run import locked
 from jaxmec.compilation import keep_compiled
 from jaxmec.config import ConfigError
 from jaxmec.extras import optional
-from jaxmec.reporting.console import fail, say, terminal
+from jaxmec.reporting.console import STOPPED, fail, say, stopping_at_once, terminal
 from jaxmec.sweeps import chunks, folder, plan, report, vectorised
 from jaxmec.sweeps.config import Resources, SweepConfig, load, parse, points
 from jaxmec.sweeps.progress import Progress
@@ -50,7 +52,10 @@ def main(argv: list[str], program: str = "jaxmec sweep") -> int:
     flags = tyro.cli(Flags, args=argv, prog=program)
     try:
         return _run(flags, console, program)
-    except (ConfigError, OSError) as error:
+    except KeyboardInterrupt:
+        say(console, "stopped")
+        return STOPPED
+    except (ValueError, OSError) as error:
         return fail(console, error)
 
 
@@ -64,28 +69,41 @@ def _run(flags: Flags, console: Console, program: str) -> int:
     on_ray = optional("jaxmec.sweeps.on_ray", "ray") if flags.backend == "ray" else None
     if adaptive:
         optional("optuna", "ray")
-    store = folder.Folder(where, sweep, plan.fingerprint(groups), flags.resume)
+    folder.check(where, flags.resume)
+    again = f"{program} --out {where} --resume" + " --backend ray" * (flags.backend == "ray")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(where))
+        if on_ray is None:  # Tune stops by itself
+            stack.enter_context(stopping_at_once(console, f"stopped; continue with: {again}"))
+        store = folder.Folder(where, sweep, plan.fingerprint(groups), flags.resume)
+        total = sweep.seeds * (sweep.samples if adaptive else len(wanted))
+        say(
+            console,
+            f"{total // sweep.seeds} settings × {sweep.seeds} seeds"
+            + ("" if adaptive else f" in {len(groups)} group{'s' * (len(groups) > 1)} of equal shapes"),
+        )
+        finished = len(store.finished())
+        if finished:
+            say(console, f"resuming after {finished} of {total} trials")
+        if on_ray is not None:
+            on_ray.start(flags.ray)
+        with Progress(console, total, finished) as progress:
+            if on_ray is None:
+                chunks.run_here(sweep, groups, store, progress)
+            elif adaptive:
+                on_ray.run_adaptive(sweep, builder, store, progress, flags.ray)
+            else:
+                on_ray.run_chunks(sweep, groups, store, progress, flags.ray)
+        say(console, progress.summary())
+        _report(sweep, builder, store, console)
+    if len(store.finished()) < total:
+        say(console, f"not finished; continue with: {again}")
+        return STOPPED
+    return 0
 
-    total = sweep.seeds * (sweep.samples if adaptive else len(wanted))
-    say(
-        console,
-        f"{total // sweep.seeds} settings × {sweep.seeds} seeds"
-        + ("" if adaptive else f" in {len(groups)} group{'s' * (len(groups) > 1)} of equal shapes"),
-    )
-    finished = len(store.finished())
-    if finished:
-        say(console, f"resuming after {finished} of {total} trials")
-    if on_ray is not None:
-        on_ray.start(flags.ray)
-    with Progress(console, total, finished) as progress:
-        if on_ray is None:
-            _run_here(sweep, groups, store, progress)
-        elif adaptive:
-            on_ray.run_adaptive(sweep, builder, store, progress, flags.ray)
-        else:
-            on_ray.run_chunks(sweep, groups, store, progress, flags.ray)
-    say(console, progress.summary())
 
+def _report(sweep: SweepConfig, builder: plan.Builder, store: folder.Folder, console: Console) -> None:
+    """Write and print the ranking, and the best setting where only hyperparameters were swept."""
     ranking = report.write_report(store, sweep)
     if ranking:
         console.print(report.ranking_table(ranking, sweep))
@@ -93,12 +111,7 @@ def _run(flags: Flags, console: Console, program: str) -> int:
         best = next(row for row in store.rows if all(row[p] == ranking[0][p] for p in sweep.space))
         point = parse({path: best[path] for path in sweep.space}, sweep.space)
         report.write_best(store, sweep, builder.setting(0, point))
-    say(console, f"sweep folder: {where}")
-    if len(store.finished()) < total:
-        again = f"{program} --out {where} --resume" + " --backend ray" * (flags.backend == "ray")
-        say(console, f"not finished; continue with: {again}")
-        return 130
-    return 0
+    say(console, f"sweep folder: {store.path}")
 
 
 def _prepare(flags: Flags) -> tuple[Path, SweepConfig]:
@@ -121,18 +134,3 @@ def _check_metrics(sweep: SweepConfig, groups: list[plan.Group]) -> None:
             if name not in known:
                 hint = "" if sweep.evaluation else "; eval_... needs the field evaluation"
                 raise ConfigError(f"{field}: got {name!r}; allowed are {', '.join(known)}{hint}")
-
-
-def _run_here(sweep: SweepConfig, groups: list[plan.Group], store: folder.Folder, progress: Progress) -> None:
-    """Run to the end; the first interruption stops after the chunk that is running, the second at once."""
-    stop = False
-
-    def on_signal(number: int, _: object) -> None:
-        nonlocal stop
-        stop = True
-        signal.signal(number, signal.SIG_DFL)
-
-    previous = {sig: signal.signal(sig, on_signal) for sig in (signal.SIGINT, signal.SIGTERM)}
-    chunks.run_here(sweep, groups, store, progress, lambda: stop)
-    for sig, handler in previous.items():
-        signal.signal(sig, handler)

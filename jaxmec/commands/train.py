@@ -41,7 +41,7 @@ from jaxmec.compilation import keep_compiled
 from jaxmec.config import read_yaml
 from jaxmec.evaluation import Comparison, evaluate_policies
 from jaxmec.policies import BASELINES, make_policy
-from jaxmec.reporting.console import fail, say, terminal
+from jaxmec.reporting.console import STOPPED, fail, say, stopping_at_once, terminal
 from jaxmec.reporting.figures.learning import learning_curve
 
 LEVELS = ("static", "closed_form", "best_response")  # what stands beside the learning curve
@@ -90,16 +90,19 @@ def main(argv: list[str], program: str = "jaxmec train") -> int:
         console.quiet = jax.process_index() > 0
         if jax.process_index() == 0:
             _check(flags, folder, argv)
-        with locked(folder) if jax.process_index() == 0 else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if jax.process_index() == 0:
+                stack.enter_context(locked(folder))
+            stack.enter_context(stopping_at_once(console, again))
             finished = _run(flags, folder, console)
     except KeyboardInterrupt:
-        say(console, again)
-        return 130
+        say(console, again or "stopped")
+        return STOPPED
     except (ValueError, OSError) as error:
         return fail(console, error)
     if not finished:
         say(console, again)
-        return 130
+        return STOPPED
     return 0
 
 
@@ -143,7 +146,11 @@ def _check(flags: Flags, folder: Path, argv: list[str]) -> None:
         return
     config = _config(flags)
     check_new(folder)
-    check(jaxmec.make(config.scenario, fidelity=config.fidelity)[0], config)
+    check(jaxmec.make(config.scenario, fidelity=config.fidelity)[0], config, _how(flags))
+
+
+def _how(flags: Flags) -> TrainerConfig:
+    return TrainerConfig(flags.resume, flags.checkpoint_every, flags.tensorboard)
 
 
 def _run(flags: Flags, folder: Path, console: Console) -> bool:
@@ -156,11 +163,11 @@ def _run(flags: Flags, folder: Path, console: Console) -> bool:
         env, params = jaxmec.make(config.scenario, fidelity=config.fidelity)
         if flags.process_id == 0:
             write_config(folder, config)
-    how = TrainerConfig(flags.resume, flags.checkpoint_every, flags.tensorboard)
-    finished = train(env, params, config, folder, how, console)
+    finished = train(env, params, config, folder, _how(flags), console)
     if flags.coordinator is not None:
         jax.distributed.shutdown()
     if finished and flags.process_id == 0:
+        say(console, "drawing the learning curve")
         learning_curve(folder / "metrics.csv", folder / "learning_curve.png")
         if flags.evaluate:
             comparison = _evaluate(env, params, folder, console)

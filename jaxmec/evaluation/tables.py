@@ -20,12 +20,12 @@ Row = dict[str, float | str]
 
 # What the terminal shows of the metrics that there are: header and form. Everything is in the CSV.
 SHOWN = {
+    "long_run_gap": ("long-run gap", "{:.1%}"),
     "delay_s": ("delay [s]", "{:.4g}"),
     "device_energy": ("device", "{:.3f}"),
-    "device_energy_excess": ("excess", "{:.1%}"),
     "server_energy": ("server", "{:.3f}"),
     "stable": ("stable", "{:.1%}"),
-    "long_run_gap": ("long-run gap", "{:.1%}"),
+    "device_energy_excess": ("excess", "{:.1%}"),
 }
 OTHERWISE = {
     "reward": ("reward", "{:.4g}"),
@@ -68,24 +68,24 @@ def same_state_rows(comparison: Comparison) -> list[Row]:
 
 
 def long_run_table(comparison: Comparison) -> Table:
-    """The long-run metrics for a terminal of eighty columns; a half-width of a 95 % interval behind the last."""
+    """The long-run metrics for a terminal of eighty columns; the half-width of a 95 % interval behind the first."""
     rows = long_run_rows(comparison.long_run)
     shown = {name: how for name, how in (SHOWN | OTHERWISE).items() if name in rows[0]}
     if any(name in shown for name in SHOWN):
         shown = {name: how for name, how in shown.items() if name in SHOWN}
-    last = list(shown)[-1]
+    first = next(iter(shown))
     body = [
         [
             row["policy"],
-            *(form.format(row[name]) for name, (_, form) in shown.items()),
-            number(float(row[f"{last}_ci95"]), "± " + shown[last][1]),
+            shown[first][1].format(row[first]),
+            number(float(row[f"{first}_ci95"]), "± " + shown[first][1]),
+            *(form.format(row[name]) for name, (_, form) in shown.items() if name != first),
         ]
         for row in rows
     ]
-    title = "long run: energies over budgets, and the gap to the certified bound at equal energy"
-    return table(
-        f"{comparison.scenario}, {title}", ["policy", *(header for header, _ in shown.values()), ""], body
-    )
+    title = f"{comparison.scenario}, long run: energies over budgets, gap to the certified bound at equal energy"
+    headers = [header for header, _ in shown.values()]
+    return table(title, ["policy", headers[0], "", *headers[1:]], body)
 
 
 def same_state_table(comparison: Comparison) -> Table:
@@ -113,10 +113,10 @@ def same_state_table(comparison: Comparison) -> Table:
 # What the terminal shows of the requests: header and form.
 REQUESTS_SHOWN = {
     "delay_s": ("mean [s]", "{:.4g}"),
-    "p50_s": ("p50", "{:.3g}"),
-    "p95_s": ("p95", "{:.3g}"),
     "p99_s": ("p99", "{:.3g}"),
     "late": ("late", "{:.2%}"),
+    "p95_s": ("p95", "{:.3g}"),
+    "p50_s": ("p50", "{:.3g}"),
     "backlog_s": ("backlog [s]", "{:.3g}"),
 }
 
@@ -141,7 +141,7 @@ def request_rows(reports: Mapping[str, RequestReport]) -> list[Row]:
 
 
 def request_table(reports: Mapping[str, RequestReport]) -> Table:
-    """The requests for a terminal: each figure with half the width of its interval."""
+    """The requests for a terminal of eighty columns: each figure with half the width of its interval."""
     first = next(iter(reports.values()))
     rows = []
     for policy, report in reports.items():

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmec.profiles._profile import profile
+from jaxmec.profiles._profile import profile, whole_number
 from jaxmec.profiles._split import split
 from jaxmec.profiles.table import PartitionProfile
 
@@ -48,7 +48,8 @@ def measure(
     Raises:
       ValueError: for abstract arguments or no repeats.
     """
-    if not isinstance(repeats, int) or repeats < 1:
+    count = whole_number(repeats)
+    if count is None or count < 1:
         raise ValueError(f"repeats: got {repeats!r}; allowed is a whole number of at least 1")
     for name, tree in (("params", params), ("inputs", inputs)):
         if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree)):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxmec.profiles._fusion import fuse
 from jaxmec.profiles._graph import Graph, Kind, needed
@@ -110,7 +111,7 @@ def _items(returned: Any) -> tuple[type | None, tuple[Hashable, ...], list[Any]]
 def _local(
     local: bool | Sequence[Hashable], container: type | None, keys: tuple[Hashable, ...]
 ) -> tuple[int, ...]:
-    if isinstance(local, bool):
+    if isinstance(local, bool | np.bool_):
         return tuple(range(len(keys))) if local else ()
     if container is dict:
         allowed = f"keys of the outputs, {', '.join(map(repr, keys))}"

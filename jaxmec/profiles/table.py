@@ -212,6 +212,8 @@ class PartitionProfile:
                 value = [[str(one) for one in row] for row in value]
             elif isinstance(value, np.ndarray):
                 value = [int(v) if v == int(v) else v for v in value.tolist()]
+            elif isinstance(value, np.generic):
+                value = value.item()
             if value is not None:
                 data[field.name] = value
         lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in data.items())

@@ -18,7 +18,8 @@ def replace_file(path: Path, content: str | bytes) -> None:
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)  # of a command that was killed, or a link to somewhere else
+    with temporary.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

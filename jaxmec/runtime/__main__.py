@@ -22,8 +22,8 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.markup import escape
 
+from jaxmec.reporting.console import fail, say, terminal
 from jaxmec.runtime import (
     Device,
     Folder,
@@ -164,8 +164,7 @@ def main(argv: list[str]) -> int:
         prog="python -m jaxmec.runtime",
         description="Run the halves of a network on two processes.",
     )
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors, console = terminal(), terminal(stderr=False)
     try:
         match flags:
             case ServerFlags():
@@ -176,13 +175,12 @@ def main(argv: list[str]) -> int:
             case ExportFlags():
                 model = load_model(flags.model, _split_bits(flags.wire_bits), flags.max_tensors)
                 files = export_halves(model, flags.cuts, flags.out, flags.platforms)
-                console.print(f"written: {', '.join(escape(str(file)) for file in files)}")
+                say(console, f"written: {', '.join(map(str, files))}")
             case LinkFlags():
                 with limited_link(flags.uplink) as link:
                     asyncio.run(keep(link, console))
     except (ValueError, OSError, RefusedError) as error:
-        errors.print(f"[red]error:[/red] {escape(str(error))}")
-        return 2
+        return fail(errors, error)
     return 0
 
 
@@ -190,16 +188,16 @@ async def serve(flags: ServerFlags, console: Console) -> None:
     """Run the server until a signal."""
     source = flags.source()
     if flags.host not in LOOPBACK:
-        console.print(f"listening beyond this machine, on {escape(flags.host)}: whoever reaches it may use it")
+        say(console, f"listening beyond this machine, on {flags.host}: whoever reaches it may use it")
     server = Server(source, flags.host, flags.port, queue=flags.queue, max_bytes=flags.max_message)
     stopped = asyncio.Event()
     async with server:
         _on_signals(stopped.set)
         where = f"{server.host}:{server.port}"
-        console.print(f"serving {escape(source.name)} ({source.digest[:12]}) on {escape(where)}")
+        say(console, f"serving {source.name} ({source.digest[:12]}) on {where}")
         sys.stdout.flush()
         await stopped.wait()
-    console.print(f"stopped; requests computed: {server.computed}")
+    say(console, f"stopped; requests computed: {server.computed}")
 
 
 async def keep(link: Link, console: Console) -> None:
@@ -207,8 +205,8 @@ async def keep(link: Link, console: Console) -> None:
     stopped = asyncio.Event()
     _on_signals(stopped.set)
     command = "python -m jaxmec.runtime"
-    console.print(f"server: {' '.join(link.server_command)} {command} server --host {link.server_host} ...")
-    console.print(f"device: {command} device --host {link.server_host} ...")
+    say(console, f"server: {' '.join(link.server_command)} {command} server --host {link.server_host} ...")
+    say(console, f"device: {command} device --host {link.server_host} ...")
     sys.stdout.flush()
     await stopped.wait()
 
@@ -230,7 +228,7 @@ async def send(flags: DeviceFlags, console: Console) -> None:
     )
     async with device:
         predicted = {cut: await device.prepare(cut, flags.repeats) for cut in dict.fromkeys(switches.values())}
-        console.print(f"connected to {escape(flags.host)}:{flags.port}; halves compiled and timed alone")
+        say(console, f"connected to {flags.host}:{flags.port}; halves compiled and timed alone")
         sys.stdout.flush()
         _on_signals(device.stop)
         try:
@@ -248,9 +246,10 @@ def _print(device: Device, predicted: dict[int, StageTimes], flags: DeviceFlags,
             title = f"cut {cut}: {len(records)} {flags.arrivals} requests at {flags.rate:g} Hz"
             console.print(Report(times, records, flags.rate, flags.arrivals).table(title))
     again = sum(one.attempts > 1 for one in device.records)
-    console.print(
+    say(
+        console,
         f"answered: {len(device.records)}; dropped as the system was full: {device.dropped}; sent again after a "
-        f"lost connection: {again}; answers that came twice and were passed over: {device.repeated}"
+        f"lost connection: {again}; answers that came twice and were passed over: {device.repeated}",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -95,13 +95,13 @@ def run_here(
     groups: Sequence[Group],
     folder: Folder,
     progress: Progress,
-    stopped: Callable[[], bool],
 ) -> None:
-    """Run all unfinished chunks on this machine's first device, or until `stopped`; each is saved as it ends."""
+    """Run all unfinished chunks on this machine's first device; each is saved as it ends."""
     for group in groups:
         size, finished = folder.chunk(group.index), folder.finished()
         if size and not unfinished(chunks(group, config.seeds, size), config.seeds, finished):
             continue
+        progress.compiling(group.index, len(groups))
         program = compile_group(
             group,
             config.seeds,
@@ -112,8 +112,6 @@ def run_here(
         folder.note_group(group.index, facts(program, config.seeds))
         progress.compiled(group.index, facts(program, config.seeds))
         for part in unfinished(chunks(group, config.seeds, program.chunk), config.seeds, finished):
-            if stopped():
-                return
             started = time.perf_counter()
             rows = run_chunk(program, part, config.seeds)
             folder.add(rows)

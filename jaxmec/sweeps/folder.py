@@ -10,6 +10,7 @@ winners.png, curves.png
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
@@ -19,13 +20,15 @@ from typing import Any
 import yaml
 
 from jaxmec.agents.run import dump_algorithm
-from jaxmec.config import ConfigError
+from jaxmec.config import ConfigError, build, check_file, number, read_json
 from jaxmec.reporting.files import read_csv, replace_file, write_csv
 from jaxmec.sweeps import config as schema
 from jaxmec.sweeps.config import SweepConfig, cell
 
 Row = dict[str, str]
 FINISHED = ("ok", "diverged")  # the status of trials that need not run again
+LARGEST_TABLE = 2_000_000_000  # bytes of trials.csv
+DAMAGED = "damaged, no row of a trial; restore the file, or start anew in another folder"
 
 
 class Folder:
@@ -40,17 +43,16 @@ class Folder:
         self.path = path
         self._table, self._plan = path / "trials.csv", path / "plan.json"
         self.rows: list[Row] = []
+        check(path, resume)
         if self._table.exists():
-            if not resume:
-                raise ConfigError(f"out: {path} holds a sweep; continue it with --resume, or name another folder")
             check_same(path, config)
-            self.plan = json.loads(self._plan.read_text())
+            self.plan = dataclasses.asdict(build(_Plan, read_json(self._plan), self._plan))
             if self.plan["fingerprint"] != fingerprint:
                 raise ConfigError(
                     f"out: the settings of {path} were built from other numbers: the scenario's file, its "
                     "profiles, jaxmec's defaults or the precision have changed since; name another folder"
                 )
-            self.rows = read_csv(self._table)
+            self.rows = _read_rows(self._table)
         else:
             path.mkdir(parents=True, exist_ok=True)
             self.plan = {"fingerprint": fingerprint, "groups": {}}
@@ -76,6 +78,60 @@ class Folder:
     def finished(self) -> set[int]:
         """Ids of the trials that need not run again."""
         return {int(row["trial"]) for row in self.rows if row["status"] in FINISHED}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """How a group was compiled."""
+
+    chunk: int = number(at_least=1, at_most=10**9)
+    trials: int | None = number(None, at_least=1, at_most=10**9)
+    memory_bytes: int | None = number(None, at_least=0, at_most=2**63)
+    compile_s: float | None = number(None, at_least=0, at_most=1e9)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What `plan.json` holds."""
+
+    fingerprint: str
+    groups: dict[str, _Group] = dataclasses.field(default_factory=dict)
+
+
+def _read_rows(path: Path) -> list[Row]:
+    """The rows of `trials.csv`.
+
+    Raises:
+      ConfigError: telling line and column of what is no trial.
+    """
+    check_file(path, LARGEST_TABLE)
+    try:
+        rows = read_csv(path)
+    except (ValueError, csv.Error):
+        rows = []
+    for line, row in enumerate(rows, 2):
+        whole = None not in row and None not in row.values() and row.get("status") in (*FINISHED, "failed")
+        ids = (row.get(name, "0") for name in ("trial", "setting", "group", "seed"))
+        if not whole or "trial" not in row or not all(text.isdecimal() for text in ids):
+            raise ConfigError(f"{path}: line {line}: {DAMAGED}")
+    if not rows:
+        raise ConfigError(f"{path}: {DAMAGED}")
+    return rows
+
+
+def check(path: Path, resume: bool) -> None:
+    """Refuse a folder that a sweep must not write into.
+
+    Raises:
+      ConfigError: if it holds a sweep that is not to be resumed, or anything else.
+    """
+    if not path.is_dir():
+        return
+    if (path / "trials.csv").exists() and not resume:
+        raise ConfigError(f"out: {path} holds a sweep; continue it with --resume, or name another folder")
+    others = [one.name for one in path.iterdir() if one.name != ".lock"]
+    if others and not (path / "sweep.yaml").exists():
+        raise ConfigError(f"out: {path} is not empty and holds no sweep; name another folder")
 
 
 def stored(path: Path) -> SweepConfig:

@@ -22,7 +22,7 @@ class Progress:
             TextColumn("trials"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
+            TextColumn("{task.fields[speed]}", markup=False),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
@@ -35,6 +35,10 @@ class Progress:
 
     def __exit__(self, *details: Any) -> None:
         self._bar.__exit__(*details)
+
+    def compiling(self, group: int, groups: int) -> None:
+        """A group is about to be compiled."""
+        say(self._console, f"compiling group {group} of {groups} ...")
 
     def compiled(self, group: int, facts: Mapping[str, Any]) -> None:
         """A group is ready to run."""
