@@ -107,9 +107,9 @@ def test_users_are_drawn_in_sight_and_shadowed_as_the_tables_say(key, environmen
     [
         ({"carrier_hz": 0.4e9}, {}, r"radio.carrier_hz: got 4e\+08; TR 38.901 allows 5e\+08 to 1e\+11 Hz"),
         ({}, {"distance_m": [5, 100]}, r"users.distance_m: got \[5.0, 100.0\]; TR 38.901 allows 10 to 5000 m"),
-        ({"user_height_m": 1.0}, {}, "user_height_m: got 1.0; allowed is 1.5 to 22.5 m in 'umi'"),
+        ({"user_height_m": 1.0}, {}, "user_height_m: got 1.0; allowed is a number at least 1.5 and at most 22.5"),
         ({"user_height_m": 14, "environment": "uma"}, {}, "user_height_m: got 14.0; allowed is 1.5 to 13.0 m"),
-        ({"antenna_height_m": 1.0}, {}, "antenna_height_m: got 1.0; allowed is a number above 1.0"),
+        ({"antenna_height_m": 1.0}, {}, "antenna_height_m: got 1.0; allowed is a number above 1 and at most"),
         ({"environment": "rma"}, {}, "environment: got 'rma'; allowed is one of 'umi', 'uma'"),
     ],
 )

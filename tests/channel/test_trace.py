@@ -122,7 +122,7 @@ def test_users_start_anywhere_in_the_recording(tmp_path, key):
         ({"trace_file": "none.txt"}, "mine.yaml: radio.trace_file: .*none.txt"),
         (
             {"trace_file": "recording.txt", "trace_scale": 0},
-            "radio.trace_scale: got 0.0; allowed is a number above 0",
+            "radio.trace_scale: got 0.0; allowed is a number at least 1e-06",
         ),
         (
             {"trace_file": "recording.txt", "bandwidth_hz": 1e4},

@@ -12,7 +12,7 @@ import jaxmec
 DOCS = Path(__file__).parents[2] / "docs"
 RUN = ("quickstart.md", "howto/network.md", "howto/device.md", "howto/scenario.md", "howto/deployment.md")
 # Pages whose blocks have a test of their own, or show a part of a script that this one's reader has.
-OTHERS = ("extending.md", "profiles.md", "requests.md", "runtime.md", "traces.md")
+OTHERS = ("extending.md", "profiles.md", "requests.md", "runtime.md", "traces.md", "wrappers.md")
 PAGES = [path for path in DOCS.rglob("*.md") if not {"_build", "generated"} & set(path.parts)]
 
 
@@ -59,7 +59,7 @@ def test_every_field_of_a_scenario_is_explained(reference):
     }
     assert not [row[0] for row in rows if len(row) < 6]  # the meaning, which is last, is never empty
     (slot,) = [row for row in rows if row[0] == "`slot_s`"]
-    assert slot[1:5] == ["s", "`float`", "> 0", "`1`"]
+    assert slot[1:5] == ["s", "`float`", "≥ 0.0001, ≤ 100000", "`1`"]
     (shares,) = [row for row in rows if row[0] == "`stay_probability`"]
     assert shares[3] == "≥ 0, ≤ 1"
 
