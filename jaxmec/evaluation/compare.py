@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,7 @@ def evaluate_policies(
     policies: Mapping[str, Policy],
     config: EvaluationConfig = EvaluationConfig(),
     tell: Tell = lambda _: None,
+    slots: Slots | None = None,
 ) -> Comparison:
     """Run every policy on the same held-out episodes and compare their objectives at the reference's states.
 
@@ -110,9 +112,11 @@ def evaluate_policies(
       policies: by name.
       config: how.
       tell: is told what is being done.
+      slots: of the same environment and policies, where several systems are evaluated one after the other.
 
     Raises:
       ValueError: if there is no policy, or the reference is not among them.
+      ConfigError: if a number of the configuration is outside its limits.
     """
     check_limits(config)
     if not policies:
@@ -128,7 +132,7 @@ def evaluate_policies(
     if isinstance(env, LongRunEnvironment):
         tell("looking for the multipliers of the budgets")
         start, multipliers = long_run.ascend(env, key_start, params, config.num_envs)
-    slots = Slots(env, policies, params)
+    slots = slots or Slots(env, policies)
     results = long_runs(env, policies, key_episodes, params, config.num_envs, num_slots, start, tell, slots)
     bound_long_run = None
     if multipliers is not None and isinstance(env, LongRunEnvironment):
@@ -157,21 +161,21 @@ class Slots:
     Compilation takes longer than most evaluations, and the environment, its larger part, is the same for all of them.
     """
 
-    def __init__(self, env: Environment, policies: Mapping[str, Policy], params: Params) -> None:
+    def __init__(self, env: Environment, policies: Mapping[str, Policy]) -> None:
         """Of these policies; nothing is compiled yet."""
 
-        def measure(slot: Slot) -> tuple:
+        def measure(slot: Slot, params: Params) -> tuple:
             measured = env.metrics(slot.state, slot.reward, slot.info, params)
             if isinstance(env, LongRunEnvironment):
                 measured |= {"cost": env.long_run_cost(slot.info, params)}
             return measured, env.budget_use(slot.state, slot.info, params), slot.action
 
-        def play(number: Array, states: State, keys: Array) -> tuple[State, tuple]:
+        def play(number: Array, states: State, keys: Array, params: Params) -> tuple[State, tuple]:
             def policy(key: Array, state: State, params: Params) -> Array:
                 return jax.lax.switch(number, list(policies.values()), key, state, params)
 
             def one(state: State, key: Array) -> tuple[State, Any]:
-                state, measured = rollout(env, policy, key, state, params, 1, measure)
+                state, measured = rollout(env, policy, key, state, params, 1, partial(measure, params=params))
                 return state, jax.tree.map(lambda leaf: leaf[0], measured)
 
             return jax.vmap(one)(states, keys)
@@ -179,9 +183,11 @@ class Slots:
         self._numbers = {name: jnp.asarray(number) for number, name in enumerate(policies)}
         self._play = jax.jit(play)
 
-    def __call__(self, name: str, states: State, keys: Array) -> tuple[State, tuple[dict, dict, Array]]:
+    def __call__(
+        self, name: str, states: State, keys: Array, params: Params
+    ) -> tuple[State, tuple[dict, dict, Array]]:
         """From states [B, ...] with keys [B]: the next states, and metrics, use of budgets and actions, [B, ...]."""
-        return self._play(self._numbers[name], states, keys)
+        return self._play(self._numbers[name], states, keys, params)
 
 
 def long_runs(
@@ -199,7 +205,7 @@ def long_runs(
 
     They begin at the states `start` [E, ...], or with a reset.
     """
-    slots = slots or Slots(env, policies, params)
+    slots = slots or Slots(env, policies)
     key_reset, key_run = jax.random.split(key)
     if start is None:
         start = long_run.populations(env, jax.random.split(key_reset, num_episodes), params)
@@ -210,7 +216,7 @@ def long_runs(
         state, visited, found = start, [], []
         for slot in range(num_slots):
             visited.append(state)
-            state, measured = slots(name, state, keys[slot])
+            state, measured = slots(name, state, keys[slot], params)
             found.append(measured)
         results[name] = _long_run(_stacked(visited), *_stacked(found))
     return results
@@ -251,7 +257,7 @@ def objectives_at(
 
     Policies whose answers hold on their own trajectories only are left out.
     """
-    slots = slots or Slots(env, policies, params)
+    slots = slots or Slots(env, policies)
     kept = [name for name, one in policies.items() if not getattr(one, "own_trajectory_only", False)]
     count = _number_of(states)
     size = at_once or count
@@ -260,8 +266,8 @@ def objectives_at(
     for turn, name in enumerate(kept):
         tell(f"comparing {name} at the same states, {turn + 1} of {len(kept)}")
         parts = []
-        for some in blocks((states, keys), size):
-            _, (measured, _, _) = slots(name, *some)
+        for some, some_keys in blocks((states, keys), size):
+            _, (measured, _, _) = slots(name, some, some_keys, params)
             parts.append(measured["objective"])
         objectives[name] = joined(parts, count)
     return objectives
