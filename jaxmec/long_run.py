@@ -120,7 +120,7 @@ def lower_bound(env: LongRunEnvironment, states: State, multipliers: Multipliers
     params = params.replace(backlog_weight=None)  # a slot's own concern, and no part of the long-run delay
     wide = jax.tree.map(lambda leaf: jnp.repeat(leaf, slots, axis=0), multipliers)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), states)
-    flat = _priced(env, flat, wide, params)
+    flat = priced_states(env, flat, wide, params)
     bounds = bounds_at(env, flat, params).reshape(episodes, slots)
     slot_s = bounds / (float(params.tradeoff) * env.num_users)
     return slot_s.mean(axis=-1) - sum(np.sum(np.asarray(values), axis=-1) for values in multipliers.values())
@@ -145,5 +145,6 @@ def populations(env: Any, keys: Array, params: Any) -> Any:
 
 
 @partial(jax.jit, static_argnames="env")
-def _priced(env: LongRunEnvironment, states: State, multipliers: Multipliers, params: Params) -> State:
+def priced_states(env: LongRunEnvironment, states: State, multipliers: Multipliers, params: Params) -> State:
+    """States [E, ...] whose queues stand for multipliers, name -> [E, n]; see `LongRunEnvironment.priced`."""
     return jax.vmap(env.priced, (0, 0, None))(states, multipliers, params)
