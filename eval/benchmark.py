@@ -31,19 +31,30 @@ SECTIONS = {
     "accuracy": "layer",
     "allocate": "layer",
     "clarabel": "clarabel_solver",
+    "compile": "compilation",
     "env": "system",
     "policies": "system",
     "learner": "learner",
     "requests": "requests",
 }
-SectionName = Literal["accelerator", "accuracy", "allocate", "clarabel", "env", "policies", "learner", "requests"]
+SectionName = Literal[
+    "accelerator", "accuracy", "allocate", "clarabel", "compile", "env", "policies", "learner", "requests"
+]
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
     """Measure time and accuracy."""
 
-    sections: tuple[SectionName, ...] = ("allocate", "clarabel", "env", "policies", "learner", "requests")
+    sections: tuple[SectionName, ...] = (
+        "allocate",
+        "clarabel",
+        "compile",
+        "env",
+        "policies",
+        "learner",
+        "requests",
+    )
     """What is measured; accuracy takes the longest and is not among the defaults."""
     users: tuple[int, ...] = (5, 10, 20, 50, 200)
     """Numbers of users."""
@@ -133,9 +144,9 @@ def main(flags: Flags) -> None:
             section = getattr(importlib.import_module(f"benchmarks.{SECTIONS[name]}"), f"{name}_section")
             for row in section(settings):
                 rows.append(row)
-                console.log(
-                    f"{row.what}, N {row.users}, batch {row.batch}, {row.dtype}: {row.microseconds:.2f} µs"
-                )
+                timed = row.microseconds == row.microseconds
+                took = f"{row.microseconds:.2f} µs" if timed else f"compiled in {row.compile_s:.1f} s"
+                console.log(f"{row.what}, N {row.users}, batch {row.batch}, {row.dtype}: {took}")
     rows = [dataclasses.replace(row, note=row.note + comparison(row, rows)) for row in rows]
     console.print(table(rows))
     with (flags.out / "benchmark.csv").open("w", newline="") as file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,11 @@ from flax import linen as nn, struct
 from jax import Array
 
 from jaxmec.agents import distribution, running
+from jaxmec.agents.networks import NETWORKS
 from jaxmec.environment import Environment, Params, Policy, State
+
+if TYPE_CHECKING:
+    from jaxmec.agents.algorithm import Learner
 
 
 class ActorCritic(struct.PyTreeNode):
@@ -34,6 +38,26 @@ def forward(env: Environment, network: nn.Module, model: ActorCritic, observatio
     views = running.normalise(model.statistics, env.unpack(observation))
     result: Any = network.apply(model.weights, views)
     return result
+
+
+class ActorCriticLearner:
+    """What algorithms have in common whose fields `network` and `width` name the network of an `ActorCritic`."""
+
+    network: Literal["set", "mlp"]
+    width: int
+
+    def init_model(self, env: Environment, key: Array) -> ActorCritic:
+        """A model with fresh weights, of the shapes that the environment needs."""
+        space = env.observation_space(None)
+        return init(key, env, self._network, jnp.zeros(space.shape, space.dtype))
+
+    def policy(self, env: Environment, state: Learner, candidates: int = 1) -> Policy:
+        """The policy that has been learned, see `jaxmec.agents.actor_critic.policy`."""
+        return policy(env, self._network, state.model, candidates)
+
+    @property
+    def _network(self) -> nn.Module:
+        return NETWORKS[self.network](width=self.width)
 
 
 def policy(env: Environment, network: nn.Module, model: ActorCritic, candidates: int = 1) -> Policy:

@@ -12,20 +12,20 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn, struct
+from flax import struct
 from jax import Array
 
 from jaxmec.agents import actor_critic, running
-from jaxmec.agents.actor_critic import ActorCritic
+from jaxmec.agents.actor_critic import ActorCritic, ActorCriticLearner
 from jaxmec.agents.algorithm import Learner, over_envs
 from jaxmec.agents.gradient import ENVIRONMENTS, SLOTS, STEPS, WIDTH, Metrics, static
 from jaxmec.agents.networks import NETWORKS
 from jaxmec.config import check_limits, number
-from jaxmec.environment import Environment, Params, Policy, State
+from jaxmec.environment import Environment, Params, State
 from jaxmec.extras import optional
 
 
-class Evolution(struct.PyTreeNode):
+class Evolution(ActorCriticLearner, struct.PyTreeNode):
     """Hyperparameters. Floats are traced; the rest are shapes and kinds."""
 
     learning_rate: float = number(1e-2, above=0, at_most=10)  # of Adam
@@ -76,15 +76,6 @@ class Evolution(struct.PyTreeNode):
             updates=jnp.zeros((), jnp.int32),
         )
 
-    def init_model(self, env: Environment, key: Array) -> ActorCritic:
-        """A model with fresh weights, of the shapes that the environment needs."""
-        space = env.observation_space(None)
-        return actor_critic.init(key, env, self._network, jnp.zeros(space.shape, space.dtype))
-
-    def policy(self, env: Environment, state: Learner, candidates: int = 1) -> Policy:
-        """The policy of the mean, see `jaxmec.agents.actor_critic.policy`."""
-        return actor_critic.policy(env, self._network, state.model, candidates)
-
     def update(self, env: Environment, state: Learner, params: Params) -> tuple[Learner, Metrics]:
         """A generation: ask, play `num_steps` slots, tell."""
         key, key_ask, key_play, key_tell = jax.random.split(state.key, 4)
@@ -123,10 +114,6 @@ class Evolution(struct.PyTreeNode):
         metrics = over_envs(env.metrics, (0, 0, 0, None))(env_state, reward, info, params)
         returns = signal(observation, reward, info)
         return after, (returns, observation[:, 0], jax.tree.map(jnp.mean, metrics))
-
-    @property
-    def _network(self) -> nn.Module:
-        return NETWORKS[self.network](width=self.width)
 
     def _strategy(self, weights: Any) -> Any:
         return optional("evosax.algorithms", "evolution").Open_ES(

@@ -12,15 +12,15 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn, struct
+from flax import struct
 from jax import Array
 
 from jaxmec.agents import actor_critic, distribution, running
-from jaxmec.agents.actor_critic import ActorCritic
+from jaxmec.agents.actor_critic import ActorCritic, ActorCriticLearner
 from jaxmec.agents.algorithm import Learner, over_envs
 from jaxmec.agents.networks import NETWORKS
 from jaxmec.config import check_limits, number
-from jaxmec.environment import Environment, Params, Policy, State
+from jaxmec.environment import Environment, Params, State
 
 Metrics = dict[str, Array]
 
@@ -51,7 +51,7 @@ class Step(NamedTuple):
     info: dict[str, Array]
 
 
-class GradientLearner(struct.PyTreeNode):
+class GradientLearner(ActorCriticLearner, struct.PyTreeNode):
     """Hyperparameters that learners by stochastic gradients share. Floats are traced; the rest are shapes and kinds.
 
     The field "network" is "set" or "mlp", see `jaxmec.agents.networks`.
@@ -108,15 +108,6 @@ class GradientLearner(struct.PyTreeNode):
             updates=jnp.zeros((), jnp.int32),
         )
 
-    def init_model(self, env: Environment, key: Array) -> ActorCritic:
-        """A model with fresh weights, of the shapes that the environment needs."""
-        space = env.observation_space(None)
-        return actor_critic.init(key, env, self._network, jnp.zeros(space.shape, space.dtype))
-
-    def policy(self, env: Environment, state: Learner, candidates: int = 1) -> Policy:
-        """The policy that has been learned, see `jaxmec.agents.actor_critic.policy`."""
-        return actor_critic.policy(env, self._network, state.model, candidates)
-
     def update(self, env: Environment, state: Learner, params: Params) -> tuple[Learner, Metrics]:
         """A rollout of `num_steps` slots, and `num_epochs` times a gradient step for every minibatch of it."""
         key, key_rollout = jax.random.split(state.key)
@@ -156,10 +147,6 @@ class GradientLearner(struct.PyTreeNode):
     @property
     def _shape(self) -> tuple[int, int]:
         return self.num_minibatches, self.num_envs // self.num_minibatches
-
-    @property
-    def _network(self) -> nn.Module:
-        return NETWORKS[self.network](width=self.width)
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:

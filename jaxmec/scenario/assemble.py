@@ -41,7 +41,6 @@ def assemble(
     Raises:
       ConfigError: naming file, field, value and what is allowed.
     """
-    users = [group for group in config.users for _ in range(group.count)]
     network_names, device_names = (
         list(dict.fromkeys(name for group in config.users for name in getattr(group, of)))
         for of in ("networks", "devices")
@@ -51,40 +50,13 @@ def assemble(
         networks = [network.pruned(config.wire.activation_bits) for network in networks]
     classes = [_device(name, config, path, "users.devices") for name in device_names]
     server = _device(config.server.device, config, path, "server.device")
-
-    radio, rates = config.radio, _per_user(users, "arrival_rate_hz")
-    distance_m, tx_power_w = _per_user(users, "distance_m"), _per_user(users, "tx_power_w")
-    try:
-        arrivals = config.arrivals.process(rates[:, 0], rates[:, 1], config.slot_s, path.parent)
-        requests = config.requests.process(path.parent)
-        channel = radio.channel(distance_m, tx_power_w, config.slot_s, path.parent)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    device_work_s, uplink_bits, server_work_s, valid_cut = _tables(networks, classes, server, config)
     params = EnvParams(
-        device_work_s=default_float(device_work_s),
-        uplink_bits=default_float(uplink_bits),
-        server_work_s=default_float(server_work_s),
-        valid_cut=jnp.asarray(valid_cut),
+        **_works(networks, classes, server, config),
+        **_users(config, network_names, device_names),
+        **_processes(config, path),
         device_power_w=default_float([device.power_w for device in classes]),
-        network_probability=default_float(_weights(users, "networks", network_names)),
-        device_probability=default_float(_weights(users, "devices", device_names)),
-        # Classes that a group never draws need no budget; any positive number keeps the table ordinary.
-        device_budget_j=default_float(
-            [[user.energy_budget_j.get(name, 1.0) for name in device_names] for user in users]
-        ),
-        initial_device_queue=default_float(
-            [[user.initial_queue.get(name, 0.0) for name in device_names] for user in users]
-        ),
-        distance_m=default_float(distance_m),
-        delay_weight=default_float(_per_user(users, "delay_weight")),
-        deadline_s=default_float(_per_user(users, "deadline_s")),
-        tx_power_w=default_float(tx_power_w),
-        workload=arrivals,
-        requests=requests,
-        channel=channel,
-        bandwidth_hz=default_float(radio.bandwidth_hz),
-        noise_w_per_hz=default_float(radio.noise_w_per_hz),
+        noise_w_per_hz=default_float(config.radio.noise_w_per_hz),
+        bandwidth_hz=default_float(config.radio.bandwidth_hz),
         server_power_w=default_float(server.power_w if config.server.power_w is None else config.server.power_w),
         server_budget_j=default_float(config.server.energy_budget_j),
         initial_server_queue=default_float(config.server.initial_queue),
@@ -92,13 +64,11 @@ def assemble(
         slot_s=default_float(config.slot_s),
         knee=default_float(config.knee),
         episode_slots=jnp.asarray(config.episode_slots),
-        waiting_scale=_unless(1.0, config.waiting_scale, len(users)),
-        backlog_weight=_unless(0.0, config.backlog_weight, len(users)),
     )
     _check_domain(params, path)
     env = EdgeInferenceEnv(
-        num_users=len(users),
-        num_cuts=valid_cut.shape[-1],
+        num_users=params.distance_m.shape[0],
+        num_cuts=params.valid_cut.shape[-1],
         name=f"{config.name or path.stem}-v{config.version}" + "-changed" * changed,
         defaults=params,
         network_names=tuple(network.name for network in networks),
@@ -106,6 +76,44 @@ def assemble(
         **FIDELITIES[fidelity](config, params, path),
     )
     return env, params
+
+
+def _users(config: Scenario, networks: Sequence[str], devices: Sequence[str]) -> dict[str, Any]:
+    """What is told of every user."""
+    users = _everyone(config)
+    # Classes that a group never draws need no budget; any positive number keeps the table ordinary.
+    budgets = [[user.energy_budget_j.get(name, 1.0) for name in devices] for user in users]
+    queues = [[user.initial_queue.get(name, 0.0) for name in devices] for user in users]
+    plain = ("distance_m", "delay_weight", "deadline_s", "tx_power_w")
+    return {
+        "network_probability": default_float(_weights(users, "networks", networks)),
+        "device_probability": default_float(_weights(users, "devices", devices)),
+        "device_budget_j": default_float(budgets),
+        "initial_device_queue": default_float(queues),
+        **{name: default_float(_per_user(users, name)) for name in plain},
+    }
+
+
+def _processes(config: Scenario, path: Path) -> dict[str, Any]:
+    """What moves: arrivals from slot to slot and within one, and the channel; and what they add to the slot problem."""
+    users = _everyone(config)
+    low_hz, high_hz = _per_user(users, "arrival_rate_hz").T
+    distance_m, tx_power_w = _per_user(users, "distance_m"), _per_user(users, "tx_power_w")
+    try:
+        return {
+            "workload": config.arrivals.process(low_hz, high_hz, config.slot_s, path.parent),
+            "requests": config.requests.process(path.parent),
+            "channel": config.radio.channel(distance_m, tx_power_w, config.slot_s, path.parent),
+            "waiting_scale": _unless(1.0, config.waiting_scale, len(users)),
+            "backlog_weight": _unless(0.0, config.backlog_weight, len(users)),
+        }
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _everyone(config: Scenario) -> list[UserGroup]:
+    """The group of every user."""
+    return [group for group in config.users for _ in range(group.count)]
 
 
 def _check_domain(params: EnvParams, path: Path) -> None:
@@ -178,13 +186,13 @@ FIDELITIES: dict[str, Callable[[Scenario, EnvParams, Path], dict[str, Any]]] = {
 }
 
 
-def _tables(
+def _works(
     networks: Sequence[profiles.PartitionProfile],
     classes: Sequence[devices.Device],
     server: devices.Device,
     config: Scenario,
-) -> tuple[np.ndarray, ...]:
-    """What every cut demands: device_work_s [M, D, K], uplink_bits [M, K], server_work_s [M, K], valid_cut [M, K]."""
+) -> dict[str, Any]:
+    """What every cut demands, and which exist."""
     num_cuts = max(len(network) for network in networks)
 
     def pad(column: np.ndarray) -> np.ndarray:
@@ -193,12 +201,12 @@ def _tables(
 
     bits = config.wire.activation_bits
     stages = [[devices.stage_seconds(network, device, server, bits) for device in classes] for network in networks]
-    return (
-        np.array([[pad(stage.device_work_s) for stage in row] for row in stages]),
-        np.array([pad(row[0].uplink_bits) for row in stages]),
-        np.array([pad(row[0].server_work_s) for row in stages]),
-        np.arange(num_cuts) < np.array([[len(network)] for network in networks]),
-    )
+    return {
+        "device_work_s": default_float([[pad(stage.device_work_s) for stage in row] for row in stages]),
+        "uplink_bits": default_float([pad(row[0].uplink_bits) for row in stages]),
+        "server_work_s": default_float([pad(row[0].server_work_s) for row in stages]),
+        "valid_cut": jnp.arange(num_cuts) < jnp.array([[len(network)] for network in networks]),
+    }
 
 
 def _unless(neutral: float, value: float, num_users: int) -> Array | None:
