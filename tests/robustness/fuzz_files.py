@@ -38,7 +38,7 @@ from jaxmec.sweeps.config import load, points
 from jaxmec.sweeps.plan import Builder
 
 ROOT = Path(__file__).parents[2]
-LONGEST_S = 1.0  # of processor time; compiling for a new number of users takes longest
+LONGEST_S = 2.0  # of processor time; compiling for a new number of users takes longest
 FEW_SETTINGS = 8  # of a sweep are built
 
 SCENARIO = """\
