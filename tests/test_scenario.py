@@ -1,6 +1,7 @@
 """Scenario files: what they build, and what the errors say."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -177,6 +178,21 @@ def test_a_process_has_the_fields_of_its_settings(tmp_path):
             "mine.yaml: radio.process: got 'wire'; allowed is one of 'gauss_markov'",
         ),
         ({"arrivals": "{process: trace, trace_file: none.csv}"}, "arrivals.trace_file: .*none.csv"),
+        ({"users": f"[{group('none.json')}]"}, r"got 'none.json': .*none.json: cannot be read: No such file"),
+        (
+            {
+                "users": "[{networks: {alexnet: 1}, devices: {jetson_nano: 1}, energy_budget_j: {jetson_nano: 1}, "
+                "count: 1e7}]"
+            },
+            "users: got 10,000,000 in all, of whom one observation would take 10 GB; allowed are at most 100,000",
+        ),
+        (
+            {
+                "users": "[{networks: {alexnet: 1}, devices: {jetson_nano: 1}, energy_budget_j: {jetson_nano: 1}, "
+                "initial_queue: {jetson: 1}}]"
+            },
+            "users: initial_queue.jetson: no such device here; allowed are jetson_nano",
+        ),
     ],
 )
 def test_errors_name_file_field_value_and_what_is_allowed(tmp_path, changes, message):
@@ -192,3 +208,45 @@ def test_an_unknown_name_lists_the_known_ones():
 def test_num_users_needs_a_single_group():
     with pytest.raises(ConfigError, match="num_users: got 5; allowed only with a single user group"):
         jaxmec.make("coinfer10", num_users=5, users=[{}, {}])
+
+
+def test_numpy_numbers_are_numbers():
+    env, params = jaxmec.make(
+        "coinfer10", num_users=np.int64(3), tradeoff=np.float32(5), wire={"prune": np.bool_(False)}
+    )
+    assert env.num_users == 3
+    assert params.tradeoff == 5
+    assert env.num_cuts == jaxmec.make("coinfer10", wire={"prune": False})[0].num_cuts
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": 3}, "name: got 3; allowed is a text"),
+        ({"labels": "abc"}, "labels: got 'abc'; allowed is a list"),
+        ({"kernels": [[1]]}, r"kernels\[0\]: got \[1\]; allowed is a finite number"),
+        (
+            {"kernels": [0, 1]},
+            "profile .alexnet.: kernels: got shape .2,.; allowed is one value for each of the 9 labels",
+        ),
+        ({"crossing": [["float32[-1]"]] * 9}, "crossing: got 'float32.-1.'; allowed is a dtype and a shape"),
+        ({"crossing": [["float3[1]"]] * 9}, "crossing: got 'float3.1.'; there is no such dtype"),
+        ({"kernels": [0] * 9}, "kernels and bytes_moved: got 0 in the last row; a network does some work"),
+        ({"batch": 10**10}, "batch: got 10000000000; allowed is a number at least 1"),
+        ({"nmae": "x"}, "nmae: unknown field .*did you mean 'name'"),
+    ],
+)
+def test_a_wrong_profile_is_told_by_file_and_field(tmp_path, change, message):
+    path = tmp_path / "own.json"
+    profiles.load("alexnet").save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ConfigError, match=rf"mine.yaml: users.networks: got .*own.json: {message}"):
+        jaxmec.make(write(tmp_path, users=f"[{group('own.json')}]"))
+
+
+def test_a_profile_with_nan_is_refused(tmp_path):
+    path = tmp_path / "own.json"
+    profiles.load("alexnet").save(path)
+    path.write_text(path.read_text().replace('"kernels": [0', '"kernels": [NaN'))
+    with pytest.raises(ConfigError, match="own.json: not valid JSON: NaN is no number"):
+        profiles.load(path)

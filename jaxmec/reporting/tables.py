@@ -30,7 +30,10 @@ def table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]], 
         padding=(0, 1, 0, 0),
     )
     for column, header in enumerate(headers[:shown]):
-        made.add_column(Text(header), justify="left" if column < left else "right", no_wrap=column >= left)
+        if column < left:
+            made.add_column(Text(header), overflow="fold")
+        else:
+            made.add_column(Text(header), justify="right", no_wrap=True)
     for row in cells:
         made.add_row(*map(Text, row[:shown]))
     return made

@@ -45,7 +45,10 @@ def assemble(
         list(dict.fromkeys(name for group in config.users for name in getattr(group, of)))
         for of in ("networks", "devices")
     )
-    networks = [_load(profiles.load, _relative(name, path), path, "users.networks") for name in network_names]
+    networks = [
+        _load(lambda name: profiles.load(_relative(name, path)), name, path, "users.networks")
+        for name in network_names
+    ]
     if config.wire.prune:
         networks = [network.pruned(config.wire.activation_bits) for network in networks]
     classes = [_device(name, config, path, "users.devices") for name in device_names]
@@ -228,7 +231,8 @@ def _load(load: Callable[[str], T], name: str, path: Path, field: str) -> T:
     try:
         return load(name)
     except ValueError as error:
-        raise ConfigError(f"{path}: {field}: got {quoted(name)}: {error}") from None
+        told = str(error).removeprefix(f"{path.parent}/")
+        raise ConfigError(f"{path}: {field}: got {quoted(name)}: {told}") from None
 
 
 def _device(name: str, config: Scenario, path: Path, field: str) -> devices.Device:

@@ -341,6 +341,51 @@ def test_a_sweep_may_simulate_every_request():
         sweep(fidelity="events", space={"tradeoff": {"grid": [1, 2]}})
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("plan.json", "{", "plan.json: not valid JSON"),
+        ("plan.json", "[]", "plan.json: must hold an object, but holds list"),
+        ("plan.json", "{}", "plan.json: fingerprint: missing"),
+        (
+            "plan.json",
+            '{"fingerprint": "digest", "groups": {"0": 3}}',
+            "groups.0: must be a mapping of fields, got 3",
+        ),
+        ("plan.json", '{"fingerprint": "digest", "groups": {"0": {"chunk": -1}}}', "groups.0.chunk: got -1"),
+        ("trials.csv", "", "trials.csv: damaged"),
+        ("trials.csv", "trial,status\n1,ok\n2", "trials.csv: line 3: damaged"),
+        ("trials.csv", "trial,status\nx,ok\n", "trials.csv: line 2: damaged"),
+        ("trials.csv", "trial,status\n1,running\n", "trials.csv: line 2: damaged"),
+        ("trials.csv", b"trial,status\n\xff,ok\n", "trials.csv: damaged"),
+        ("sweep.yaml", "space: [", "sweep.yaml: not valid YAML"),
+    ],
+)
+def test_damage_is_told_in_a_line_and_nothing_is_changed(tmp_path, name, content, message):
+    config = sweep(space={"tradeoff": {"grid": [1, 2]}})
+    folder = Folder(tmp_path, config, "digest", resume=False)
+    folder.add([{"trial": 0, "tradeoff": 1, "status": "ok", "error": ""}])
+    data = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ConfigError) as error:
+        Folder(tmp_path, config, "digest", resume=True)
+    assert message in str(error.value)
+    assert (tmp_path / name).read_bytes() == data
+
+
+def test_a_foreign_folder_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty and holds no sweep"):
+        Folder(tmp_path, sweep(space={"tradeoff": {"grid": [1]}}), "digest", resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("fields", [{"samples": 10**9}, {"seeds": 10**9}])
+def test_more_trials_than_memory_holds_are_refused_before_they_are_listed(fields):
+    with pytest.raises(ConfigError, match=r"trials, whose table would take .* GB; allowed are 1,000,000 trials"):
+        sweep(space={"tradeoff": {"uniform": [1, 2]}}, **fields)
+
+
 def test_fingerprints_tell_settings_apart():
     one = sweep(space={"tradeoff": {"grid": [1, 2]}})
     two = sweep(space={"tradeoff": {"grid": [1, 3]}})

@@ -167,6 +167,13 @@ def test_a_runs_file_survives_and_is_told_apart(algorithm):
         ({"algorithm": "ppo", "white_box": {}}, "here: white_box: got a section of another algorithm"),
         ({"white_box": {"clip": 0.1}}, "here: white_box.clip: unknown field"),
         ({"scenari": "coinfer4"}, "here: scenari: unknown field"),
+        ({"scenario": "coinfer"}, "here: scenario: got 'coinfer'; allowed are"),
+        ({"ppo": {"discount": 5}}, "here: ppo.discount: got 5.0; allowed is a number at least 0 and at most 1"),
+        ({"ppo": {"clip": -1}}, "here: ppo.clip: got -1.0; allowed is a number above 0"),
+        ({"ppo": {"learning_rate": -1}}, "here: ppo.learning_rate: got -1.0; allowed is a number above 0"),
+        ({"ppo": {"num_envs": 2**31}}, "here: ppo.num_envs: got 2147483648; allowed is a number at least 1 and"),
+        ({"evolution": {"population": 1e30}}, "here: evolution.population: got 1e.30; allowed is a whole number"),
+        ({"seed": 2**32}, "here: seed: got 4294967296; allowed is a number at least 0 and at most 4294967295"),
     ],
 )
 def test_wrong_run_files_are_told_by_field_and_value(data, message):
@@ -225,6 +232,33 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
         restored = restore_checkpoint(tmp_path, first)
     assert int(restored.updates) == 1
     np.testing.assert_array_equal(jax.random.key_data(restored.key), jax.random.key_data(first.key))
+
+
+def test_hyperparameters_out_of_range_are_refused_by_the_learner_itself():
+    env, _ = jaxmec.make("coinfer4")
+    for algorithm, message in (
+        (PPO(discount=5.0), "discount: got 5.0; allowed is a number at least 0 and at most 1"),
+        (WhiteBox(learning_rate=float("nan")), "learning_rate: got nan"),
+        (Evolution(deviation=np.float32(-1)), "deviation: got -1.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            algorithm.check(env)
+
+
+@pytest.mark.parametrize("said", ["compiling for", "looking for the multipliers"])
+def test_ctrl_c_while_compiled_code_is_made_or_run_ends_the_command_with_one_line(tmp_path, said):
+    process = start(*SMALL, "--total-steps", 16 * 2, "--out", tmp_path / "run")
+    for line in process.stdout:
+        if line.startswith(said):
+            break
+    process.send_signal(signal.SIGINT)
+    status, output = finish(process)
+    assert status == 130
+    assert output.splitlines()[-1].startswith("stopped; continue with: python train/main.py --out")
+    assert "Traceback" not in output
+    status, output = run("--out", tmp_path / "run", "--resume", "--no-evaluate")
+    assert status == 0, output
+    assert len(rows(tmp_path / "run")) == 1
 
 
 def test_errors_come_before_training(tmp_path):

@@ -16,6 +16,7 @@ import yaml
 
 import jaxmec
 from jaxmec.agents import PPOConfig, make_train
+from jaxmec.agents.run import locked
 
 ROOT = Path(__file__).parents[2]
 PPO = {
@@ -137,7 +138,11 @@ def test_an_interrupted_sweep_saves_and_stops(whole, command, tmp_path):
         time.sleep(0.002)
     process.send_signal(signal.SIGTERM)
     output = finish(process, status=130)
-    assert f"continue with: python train/sweep.py --out {tmp_path / 'stopped'} --resume" in output
+    last = output.splitlines()[-1]
+    assert last == f"stopped; continue with: python train/sweep.py --out {tmp_path / 'stopped'} --resume"
+    with locked(tmp_path / "stopped"):
+        output = finish(command("--out", tmp_path / "stopped", "--resume"), status=2)
+    assert "is in use by process" in output
     assert 0 < len(table(tmp_path / "stopped")) < 8
 
 
