@@ -19,7 +19,6 @@ types: $(VENV)/.ready
 	$(RUN) -m mypy
 
 docs: $(VENV)/.ready
-	$(RUN) -m pip install --quiet -e ".[docs]"
 	$(RUN) -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo docs/_build/html/index.html
 

@@ -59,7 +59,9 @@ def test_every_field_of_a_scenario_is_explained(reference):
     }
     assert not [row[0] for row in rows if len(row) < 6]  # the meaning, which is last, is never empty
     (slot,) = [row for row in rows if row[0] == "`slot_s`"]
-    assert slot[1:5] == ["s", "`float`", "≥ 0.0001, ≤ 100000", "`1`"]
+    assert (slot[1], slot[2], slot[4]) == ("s", "`float`", "`1`")
+    (knee,) = [row for row in rows if row[0] == "`knee`"]
+    assert knee[3] == "≥ 0.01, ≤ 0.999"
     (shares,) = [row for row in rows if row[0] == "`stay_probability`"]
     assert shares[3] == "≥ 0, ≤ 1"
 
