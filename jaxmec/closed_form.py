@@ -139,11 +139,17 @@ class _Budget(NamedTuple):
 
     def _clearing(self, rent_root: Array, chosen: Array | bool, part: float) -> Array:
         """The rent at which the chosen cuts of part of the users fill the budget, with headroom as at a rent."""
-        root, headroom = (
+        root, kept = self.root, self._headroom(rent_root)
+        if self.scale is not None:
+            # Long waits make much of the headroom grow with the share, as the rent falls; the load alone is kept.
+            without = self._without_waiting(rent_root)
+            root = root * jnp.maximum(without + kept - self.load, 0.0) / jnp.maximum(without, _TINY)
+            kept = self.load
+        root, kept = (
             part * jnp.sum(jnp.max(jnp.where(chosen, x, 0.0), axis=1, keepdims=True), axis=0, keepdims=True)
-            for x in (self.root, self._headroom(rent_root))
+            for x in (root, kept)
         )
-        return jnp.maximum(root / jnp.maximum(1.0 - headroom, LEAST_FREE), CHEAPEST_ROOT)
+        return jnp.maximum(root / jnp.maximum(1.0 - kept, LEAST_FREE), CHEAPEST_ROOT)
 
     def _without_waiting(self, rent_root: Array) -> Array:
         return jnp.minimum(self.root * (1.0 / rent_root), self.most)
