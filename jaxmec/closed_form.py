@@ -81,11 +81,12 @@ def aligned_costs(problem: SlotProblem, action_mask: Array) -> tuple[Stages, Arr
         """Of a second of a stage that may be the slowest, whose time is what unfinished work makes dear."""
         return price if problem.backlog_price is None else price + problem.backlog_price * rate_hz
 
-    any_share, thrifty = jnp.ones_like(rate_hz), _thrifty(with_backlog(delay_price), server_energy)
-    band = _Budget.of(with_backlog(uplink_price), band_s, rate_hz, any_share, scale)
-    server = _Budget.of(with_backlog(delay_price), problem.server_work_s, rate_hz, thrifty, scale)
+    compute_price = with_backlog(delay_price)
+    band = _Budget.of(with_backlog(uplink_price), band_s, rate_hz, jnp.ones_like(rate_hz), scale)
+    most = _thrifty(compute_price, server_energy)
+    server = _Budget.of(compute_price, problem.server_work_s, rate_hz, most, scale)
 
-    thrifty = _thrifty(with_backlog(delay_price), device_energy)
+    thrifty = _thrifty(compute_price, device_energy)
     speed = jnp.minimum(thrifty + _headroom(thrifty, rate_hz * problem.device_work_s, scale), 1.0)
     device_s = problem.device_work_s / speed
     device_cost = device_energy * problem.device_work_s * speed**2
