@@ -82,11 +82,12 @@ def aligned_costs(problem: SlotProblem, action_mask: Array) -> tuple[Stages, Arr
         """Of a second of a stage that may be the slowest, whose time is what unfinished work makes dear."""
         return price if problem.backlog_price is None else price + problem.backlog_price * rate_hz
 
-    any_share, thrifty = jnp.ones_like(rate_hz), _thrifty(with_backlog(delay_price), server_energy)
-    band = _Budget.of(with_backlog(uplink_price), band_s, rate_hz, any_share, scale)
-    server = _Budget.of(with_backlog(delay_price), problem.server_work_s, rate_hz, thrifty, scale)
+    compute_price = with_backlog(delay_price)
+    band = _Budget.of(with_backlog(uplink_price), band_s, rate_hz, jnp.ones_like(rate_hz), scale)
+    most = _thrifty(compute_price, server_energy)
+    server = _Budget.of(compute_price, problem.server_work_s, rate_hz, most, scale)
 
-    thrifty = _thrifty(with_backlog(delay_price), device_energy)
+    thrifty = _thrifty(compute_price, device_energy)
     speed = jnp.minimum(thrifty + _headroom(thrifty, rate_hz * problem.device_work_s, scale), 1.0)
     device_s = problem.device_work_s / speed
     device_cost = device_energy * problem.device_work_s * speed**2
@@ -140,11 +141,17 @@ class _Budget(NamedTuple):
 
     def _clearing(self, rent_root: Array, chosen: Array | bool, part: float) -> Array:
         """The rent at which the chosen cuts of part of the users fill the budget, with headroom as at a rent."""
-        root, headroom = (
+        root, kept = self.root, self._headroom(rent_root)
+        if self.scale is not None:
+            # Long waits make much of the headroom grow with the share, as the rent falls; the load alone is kept.
+            without = self._without_waiting(rent_root)
+            root = root * jnp.maximum(without + kept - self.load, 0.0) / jnp.maximum(without, _TINY)
+            kept = self.load
+        root, kept = (
             part * jnp.sum(jnp.max(jnp.where(chosen, x, 0.0), axis=1, keepdims=True), axis=0, keepdims=True)
-            for x in (self.root, self._headroom(rent_root))
+            for x in (root, kept)
         )
-        return jnp.maximum(root / jnp.maximum(1.0 - headroom, LEAST_FREE), CHEAPEST_ROOT)
+        return jnp.maximum(root / jnp.maximum(1.0 - kept, LEAST_FREE), CHEAPEST_ROOT)
 
     def _without_waiting(self, rent_root: Array) -> Array:
         return jnp.minimum(self.root * (1.0 / rent_root), self.most)

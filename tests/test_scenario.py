@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 import jaxmec
 from jaxmec import devices, profiles, scenario
 from jaxmec.config import ConfigError
-from jaxmec.workload import Markov, Trace
+from jaxmec.workload import Markov, Trace, fit_markov, load_request_times
+
+TRACES = Path(os.environ.get("JAXMEC_TRACES", Path(__file__).parents[2] / "shared/data/traces"))
 
 
 @pytest.mark.parametrize("name", ["coinfer4", "coinfer10", "coinfer50", "district10"])
@@ -21,6 +24,26 @@ def test_named_scenarios_build(name):
     assert env.num_users == int(name.lstrip("abcdefghijklmnopqrstuvwxyz"))
     np.testing.assert_allclose(params.network_probability.sum(axis=1), 1.0, rtol=1e-6)
     assert name in jaxmec.scenarios()
+
+
+@pytest.mark.parametrize(
+    ("name", "busiest", "late_after_s"), [("bursty", 3.85 * 4, 0.5), ("overload", 8, 0.5), ("video", 8, 0.2)]
+)
+def test_scenarios_of_requests_have_room_for_their_busiest_slot(name, busiest, late_after_s):
+    env, params = jaxmec.make(name, fidelity="requests")
+    assert busiest < env.fidelity.max_requests < 4 * busiest
+    np.testing.assert_allclose(params.deadline_s, late_after_s)
+    assert params.backlog_weight is None
+
+
+@pytest.mark.skipif(not TRACES.exists(), reason="measured traces are not here")
+def test_bursts_are_those_of_the_measured_trace():
+    times_s = load_request_times(TRACES / "arrivals/AzureLLMInferenceTrace_code.csv", "TIMESTAMP")
+    fit, (_, params) = fit_markov(times_s, slot_s=1.0), jaxmec.make("bursty")
+    assert fit.low_hz < 0.02
+    assert float(params.requests.peak) == pytest.approx(fit.high_hz / fit.mean_hz, rel=0.01)
+    length_s = 1.0 / (1.0 - fit.stay_probability[1])
+    assert float(params.requests.burst_requests) == pytest.approx(fit.high_hz * length_s, rel=0.01)
 
 
 def test_tables_are_those_of_profiles_and_devices():

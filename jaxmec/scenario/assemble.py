@@ -208,7 +208,7 @@ def _works(
         "device_work_s": default_float([[pad(stage.device_work_s) for stage in row] for row in stages]),
         "uplink_bits": default_float([pad(row[0].uplink_bits) for row in stages]),
         "server_work_s": default_float([pad(row[0].server_work_s) for row in stages]),
-        "valid_cut": jnp.arange(num_cuts) < jnp.array([[len(network)] for network in networks]),
+        "valid_cut": jnp.asarray(np.arange(num_cuts) < np.array([[len(network)] for network in networks])),
     }
 
 

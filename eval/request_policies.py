@@ -1,0 +1,175 @@
+"""What requests meet under policies that know the formula alone, bursts and unfinished work, or that have learned.
+
+python eval/request_policies.py --scenario overload
+python eval/request_policies.py --scenario bursty --seeds 5 --discounts 0 0.9
+
+`best_response` plays four times: on the formula as it is, with a factor on the waiting time, with a price of
+unfinished work, and with both. Learners are the default one, trained on requests in the scenario as its file has it.
+All meet the same populations, channels and requests, so differences from the formula have paired intervals.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jax import Array
+from rich.table import Table
+
+import jaxmec
+from jaxmec.agents import PPO, Learner, make_train
+from jaxmec.compilation import keep_compiled
+from jaxmec.config import ConfigError
+from jaxmec.env import EdgeInferenceEnv, EnvParams
+from jaxmec.environment import Policy
+from jaxmec.evaluation.tables import REQUESTS_SHOWN, request_rows, request_table
+from jaxmec.policies import make_policy
+from jaxmec.reporting.console import fail, say, terminal
+from jaxmec.reporting.files import write_csv
+from jaxmec.reporting.tables import table
+from jaxmec.requests import RequestReport, StudyConfig, compare_requests
+
+FORMULA = "formula"  # the policy that others are compared with
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Compare policies by what requests meet."""
+
+    scenario: str = "overload"
+    """Name or YAML file."""
+    waiting_scale: float = 4.0
+    """The factor on the waiting time, see `jaxmec.requests.fit_waiting_scale`."""
+    backlog_weight: float = 2.0
+    """The weight of unfinished work."""
+    replications: int = 32
+    """Independent systems, the same for every policy."""
+    num_slots: int = 400
+    """Slots of each, after the warm-up."""
+    warm_up_slots: int = 100
+    """Slots before them that do not count."""
+    seeds: int = 0
+    """Training runs with each discount."""
+    discounts: tuple[float, ...] = (0.0, 0.9)
+    """Of the learners, per slot."""
+    reward: str = "objective"
+    """What they learn from: objective, the delays of requests, or late, their deadline misses."""
+    total_steps: int = 400_000
+    """Slots of each training run."""
+    num_envs: int = 512
+    """Environments of each, side by side."""
+    out: Path | None = None
+    """Folder of policies.csv and differences.csv; runs/requests-SCENARIO if absent."""
+
+
+def main(flags: Flags) -> int:
+    """Run the command; returns the exit status."""
+    messages, results = terminal(), terminal(stderr=False)
+    keep_compiled()
+    try:
+        if flags.seeds < 0 or not all(0 <= discount < 1 for discount in flags.discounts):
+            raise ConfigError(
+                f"seeds, discounts: got {flags.seeds}, {flags.discounts}; allowed are at least 0 seeds and discounts "
+                "of at least 0 and below 1"
+            )
+        env, params = jaxmec.make(flags.scenario, fidelity="requests")
+        config = StudyConfig(
+            num_slots=flags.num_slots, replications=flags.replications, warm_up_slots=flags.warm_up_slots
+        )
+        compare = partial(
+            compare_requests, jax.random.key(0), env, config=config, tell=lambda what: say(messages, what)
+        )
+        reports: dict[str, RequestReport] = {}
+        best = {"best_response": make_policy("best_response", env)}
+        for name, changed in variants(params, flags.waiting_scale, flags.backlog_weight).items():
+            say(messages, name)
+            reports[name] = compare(changed, best)["best_response"]
+        if flags.seeds:
+            say(messages, f"training {flags.seeds} seeds with each of {len(flags.discounts)} discounts")
+            reports |= compare(params, learned(env, params, flags))
+        folder = flags.out or Path("runs") / f"requests-{Path(flags.scenario).stem}"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(folder / "policies.csv", request_rows(reports))
+        write_csv(folder / "differences.csv", difference_rows(reports))
+    except (ValueError, OSError) as error:
+        return fail(messages, error)
+    results.print(request_table(reports))
+    results.print(difference_table(reports))
+    say(results, f"written to {folder}: policies.csv, differences.csv")
+    return 0
+
+
+def variants(params: EnvParams, waiting_scale: float, backlog_weight: float) -> dict[str, EnvParams]:
+    """What the slot problem may know, by name. All have the same leaves, so that they share a compilation."""
+
+    def knowing(scale: float, weight: float) -> EnvParams:
+        like = jnp.ones_like(params.deadline_s)
+        return params.replace(waiting_scale=scale * like, backlog_weight=weight * like)
+
+    return {
+        FORMULA: knowing(1.0, 0.0),
+        f"factor {waiting_scale:g}": knowing(waiting_scale, 0.0),
+        f"price {backlog_weight:g}": knowing(1.0, backlog_weight),
+        "factor and price": knowing(waiting_scale, backlog_weight),
+    }
+
+
+def learned(env: EdgeInferenceEnv, params: EnvParams, flags: Flags) -> dict[str, Policy]:
+    """Policies by name, trained side by side in one call."""
+    base = PPO(
+        reward=flags.reward,
+        total_steps=flags.total_steps,
+        num_envs=flags.num_envs,
+        num_steps=4,  # over which advantages are estimated where there is a discount
+        num_minibatches=16,
+    )
+    runs = [(discount, seed) for discount in flags.discounts for seed in range(flags.seeds)]
+
+    @jax.jit
+    @jax.vmap
+    def train(discount: Array, seed: Array) -> Learner:
+        return make_train(env, base.replace(discount=discount))(jax.random.key(seed), params).learner
+
+    discounts, seeds = (np.array(column) for column in zip(*runs, strict=True))
+    learners = train(jnp.asarray(discounts, float), jnp.asarray(seeds, jnp.uint32))
+    policies = {}
+    for index, (discount, seed) in enumerate(runs):
+        learner = jax.tree.map(lambda leaf, index=index: leaf[index], learners)
+        policies[f"learned, discount {discount:g}, seed {seed}"] = base.policy(env, learner)
+    return policies
+
+
+def difference_rows(reports: Mapping[str, RequestReport]) -> list[dict[str, float | str]]:
+    """One row per policy: every estimate less the formula's, and half the width of its paired interval."""
+    rows: list[dict[str, float | str]] = []
+    for policy, report in reports.items():
+        row: dict[str, float | str] = {"policy": policy}
+        for name, difference in report.over(reports[FORMULA]).items():
+            row[name], row[f"{name}_half_width"] = difference
+        rows.append(row)
+    return rows
+
+
+def difference_table(reports: Mapping[str, RequestReport]) -> Table:
+    """The differences for a terminal, over what the formula reaches."""
+    reference, body = reports[FORMULA].estimates, []
+    for row in difference_rows(reports):
+        if row["policy"] != FORMULA:
+            parts = [(float(row[name]), float(row[f"{name}_half_width"]), name) for name in REQUESTS_SHOWN]
+            cells = [
+                f"{value / reference[n].value:+.1%} ± {half / reference[n].value:.1%}" for value, half, n in parts
+            ]
+            body.append([str(row["policy"]), *cells])
+    headers = ["policy", *(header for header, _ in REQUESTS_SHOWN.values())]
+    return table("Less the formula's, over the formula's, with paired intervals", headers, body)
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Flags)))

@@ -1,0 +1,47 @@
+"""The study of what requests meet: what its policies know, and its differences, by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxmec
+from jaxmec.requests import Estimate, LogHistogram, RequestReport
+from jaxmec.requests.study import Tally
+
+
+@pytest.fixture(scope="module")
+def study():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[2] / "eval"))
+        import request_policies
+
+        yield request_policies
+
+
+def test_policies_differ_in_what_their_slot_problem_knows(study):
+    _, params = jaxmec.make("coinfer4", fidelity="requests")
+    known = study.variants(params, 5.0, 2.0)
+    assert list(known) == ["formula", "factor 5", "price 2", "factor and price"]
+    told = [(one.waiting_scale.tolist(), one.backlog_weight.tolist()) for one in known.values()]
+    assert told == [([scale] * 4, [weight] * 4) for scale, weight in ((1, 0), (5, 0), (1, 2), (5, 2))]
+
+
+def test_differences_are_paired_and_over_what_the_formula_reaches(study, capsys):
+    def report(sums):
+        nothing, requests = np.ones(3), np.full(3, 10.0)
+        tally = Tally(
+            requests, np.array(sums), nothing, nothing, nothing, nothing, np.ones((3, LogHistogram().size))
+        )
+        names = ("delay_s", "p50_s", "p95_s", "p99_s", "late", "backlog_s")
+        estimates = dict.fromkeys(names, Estimate(sum(sums) / 30.0, 0.0))
+        return RequestReport(estimates, tally, 0, True, True, 0.95)
+
+    reports = {"formula": report([10.0, 20.0, 30.0]), "price": report([6.0, 16.0, 26.0])}
+    rows = study.difference_rows(reports)
+    assert rows[1]["delay_s"] == pytest.approx(-0.4)  # 4 s less of 10 requests
+    assert rows[1]["delay_s_half_width"] == pytest.approx(0.0, abs=1e-9)
+    from jaxmec.reporting.console import terminal
+
+    terminal(stderr=False).print(study.difference_table(reports))
+    assert "-20.0% ± 0.0%" in capsys.readouterr().out  # of 2 s
