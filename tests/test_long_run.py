@@ -1,12 +1,14 @@
 """The long-run problem: the Lagrangian by hand, dual ascent, and weak duality."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
 import pytest
 
 import jaxmec
+from jaxmec import long_run
 from jaxmec.evaluation import at_equal_energy, long_runs
 from jaxmec.long_run import ASCENT, ascend, lagrangian, lower_bound
 from jaxmec.lyapunov import FixedMultipliers
@@ -64,6 +66,60 @@ def test_dual_ascent_keeps_the_budgets_and_spends_those_that_cost(found):
     slack = np.sum(multiplier * excess) / np.sum(multiplier)
     assert np.maximum(excess, 0).mean() < 0.02
     assert abs(slack) < 0.05
+
+
+def test_a_clairvoyant_is_never_below_the_bound_and_may_come_close(monkeypatch):
+    """Two users, four slots: cuts of all slots at once, shares and energies at any prices, in float64."""
+    with jax.enable_x64(True):
+        users = {
+            "count": 2,
+            "networks": {"alexnet": 1},
+            "devices": {"raspberry_pi_4": 1},
+            "energy_budget_j": {"raspberry_pi_4": 0.06},
+            "arrival_rate_hz": [1.0, 3.0],
+        }
+        env, params = jaxmec.make("coinfer4", users=[users])
+        slots, num_cuts = 4, env.num_cuts
+        step = jax.jit(env.step_env)
+        _, state = env.reset(jax.random.key(3), params)
+        states = []
+        for key in jax.random.split(jax.random.key(4), slots):
+            states.append(state)
+            _, state, *_ = step(key, state, np.zeros(2, np.int32), params)
+        states = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+
+        prices = np.array(list(itertools.product(np.geomspace(1e-3, 3.0, 9), repeat=2)))  # of the two devices
+        cuts = np.array(list(itertools.product(range(num_cuts), repeat=2)), np.int32)
+
+        @jax.jit
+        def outcomes(states, prices, cuts):
+            def one(state, price, cuts):
+                priced = env.priced(state, {"device_energy": price, "server_energy": np.zeros(1)}, params)
+                decision = env.decide(priced, cuts, params)
+                return decision.outcome.delay_s.mean(), decision.outcome.device_energy_j
+
+            over_cuts = jax.vmap(one, (None, None, 0))
+            return jax.vmap(jax.vmap(over_cuts, (0, None, None)), (None, 0, None))(states, prices, cuts)
+
+        delay, energy = (
+            np.asarray(found) for found in outcomes(states, prices, cuts)
+        )  # [prices, slots, cuts (, 2)]
+        used = energy / np.asarray(env.device_budget_j(jax.tree.map(lambda leaf: leaf[0], states), params))
+        plans = np.array(list(itertools.product(range(len(cuts)), repeat=slots)))
+        slot = np.arange(slots)
+        reached = np.inf
+        for price in range(len(prices)):
+            feasible = (used[price, slot, plans].mean(axis=1) <= 1.0).all(axis=1)
+            reached = min(reached, delay[price, slot, plans].mean(axis=1)[feasible].min(initial=np.inf))
+
+        monkeypatch.setattr(long_run, "BOUNDED_AT_ONCE", slots)
+        each = jax.tree.map(lambda leaf: leaf[None], states)
+        bounds = [
+            lower_bound(env, each, {"device_energy": price[None], "server_energy": np.zeros((1, 1))}, params)[0]
+            for price in prices
+        ]
+    assert max(bounds) <= reached * (1 + 1e-9)
+    assert max(bounds) >= 0.9 * reached
 
 
 def test_nothing_is_below_the_bound_and_a_larger_tradeoff_comes_closer(found):

@@ -174,6 +174,27 @@ def test_no_entry_of_a_fitted_table_can_be_bettered_alone(system, enumeration):
     )
 
 
+def test_a_fitted_table_is_the_best_of_all(system, enumeration):
+    env, params, states = system
+    network, device = np.asarray(states.network), np.asarray(states.device)
+    kinds = network * params.device_work_s.shape[1] + device
+    # Two states whose users share kinds, so that tables of every kind's cuts can be counted through.
+    first, second = min(
+        itertools.combinations(range(NUM_STATES), 2), key=lambda pair: len(np.unique(kinds[list(pair)]))
+    )
+    found = np.unique(kinds[[first, second]])
+    assert 2 <= len(found) <= 4
+    cuts = np.array(list(itertools.product(range(env.num_cuts), repeat=len(found))))
+    weights = env.num_cuts ** np.arange(env.num_users)[::-1]  # of the enumeration's order
+    _, values = enumeration
+    costs = np.mean(
+        [values[s][cuts[:, np.searchsorted(found, kinds[s])] @ weights] for s in (first, second)], axis=0
+    )
+    table = fit_static(env, params, jax.tree.map(lambda leaf: leaf[np.array([first, second])], states))
+    best = cuts[np.argmin(costs)]
+    np.testing.assert_array_equal(table.reshape(-1)[found], best)
+
+
 def test_a_table_survives_its_file_and_wrong_files_are_told(tmp_path):
     table = np.array([[0, 2], [3, 1]], np.int32)
     save_table(tmp_path / "table.json", table, ["a", "b"], ["x", "y"])
