@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test lint types docs clean
+.PHONY: train test lint types docs examples clean
 
 train: $(VENV)/.ready
 	$(RUN) train/main.py
@@ -21,6 +21,21 @@ types: $(VENV)/.ready
 docs: $(VENV)/.ready
 	$(RUN) -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo docs/_build/html/index.html
+
+# The examples at their full length, with the built-in learner beside those of other stacks: tens of minutes.
+EXAMPLES := bandwidth_sweep layer_in_a_model split_spectrum foreign_environment
+STACKS := evosax_search
+
+examples: $(VENV)/.stacks
+	test -d build/built_in || $(RUN) train/main.py --scenario coinfer4 --total-steps 200000 --num-envs 256 --out build/built_in
+	set -e; for name in $(EXAMPLES); do echo "== $$name"; $(RUN) docs/examples/$$name.py; done
+	set -e; for name in $(STACKS); do echo "== $$name"; $(RUN) docs/examples/stacks/$$name.py --built-in build/built_in; done
+	$(RUN) docs/examples/export_policy.py closed_form build
+	$(RUN) docs/examples/gateway.py build/gateway.jaxexport build/measured.npz
+
+$(VENV)/.stacks: $(VENV)/.ready
+	$(RUN) -m pip install --quiet -e ".[stacks]"
+	touch $@
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "jaxmec needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

@@ -1,0 +1,72 @@
+"""The example scripts run small, and say what they claim; those of other stacks where the stack is installed."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "docs/examples"
+
+
+def run(script, *arguments, folder):
+    """What a script prints; nothing is optimised, so that it compiles in half the time."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / script), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "libraries"),
+    [
+        ("evosax_search", ["evosax"]),
+    ],
+)
+def test_other_stacks_run(script, libraries, tmp_path):
+    absent = [name for name in libraries if find_spec(name) is None]
+    if absent:
+        pytest.skip(f"{', '.join(absent)} not installed: pip install 'jaxmec[stacks]'")
+    printed = run(f"stacks/{script}.py", "--slots", "4096", folder=tmp_path)
+    rows = dict(re.findall(r"^  (\S.*?) +([\d.]+)$", printed, flags=re.MULTILINE))
+    assert float(rows.pop("closed_form")) == 1.0
+    random = float(rows.pop("random"))
+    assert random > 1.5
+    assert rows
+    assert all(0.9 < float(value) < 1.2 * random for value in rows.values())  # it decides, and not absurdly
+
+
+def test_more_band_means_less_delay_and_more_that_is_sent(tmp_path):
+    printed = run("bandwidth_sweep.py", folder=tmp_path)
+    rows = np.array([line.split() for line in printed.splitlines()[1:]], float)
+    delay, edge, middle, local = rows[:, 1:5].T
+    assert len(rows) == 9
+    assert (np.diff(delay) < 0).all()
+    assert (np.diff(edge) >= 0).all()
+    assert local[-1] < local[0] - 0.1
+    np.testing.assert_allclose(edge + middle + local, 1.0, atol=0.011)  # of two digits each
+
+
+def test_training_through_the_layer_beats_squared_error(tmp_path):
+    squared, through = map(float, re.findall(r"objective ([\d.]+)", run("layer_in_a_model.py", folder=tmp_path)))
+    assert 1.0 < through < squared
+
+
+def test_a_gateway_decides_with_jax_alone(tmp_path):
+    run("export_policy.py", folder=tmp_path)
+    printed = run("gateway.py", "gateway.jaxexport", "measured.npz", folder=tmp_path)
+    assert (
+        len(re.findall(r"^user \d: cut \d+; device [\d.]+, bandwidth [\d.]+, server [\d.]+$", printed, re.M)) == 10
+    )
+    assert re.search(r"a decision takes [\d.]+ ms \(p95 [\d.]+ ms\) on one core, busy [\d.]+ ms of it", printed)
