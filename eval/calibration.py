@@ -21,7 +21,7 @@ import jaxmec
 from jaxmec.compilation import keep_compiled
 from jaxmec.config import check_limits
 from jaxmec.env import EdgeInferenceEnv, EnvParams
-from jaxmec.evaluation import Comparison, EvaluationConfig, evaluate_policies, paired_difference
+from jaxmec.evaluation import Comparison, EvaluationConfig, Slots, evaluate_policies, paired_difference
 from jaxmec.policies import make_policy
 from jaxmec.reporting.console import fail, say, terminal
 from jaxmec.reporting.figures.comparison import cut_counts
@@ -121,9 +121,11 @@ def tradeoff_rows(
 ) -> list[dict[str, float]]:
     """What best_response reaches with other V, on the same episodes."""
     rows = []
+    policies = {"best_response": make_policy("best_response", env)}
+    slots = Slots(env, policies)
     for tradeoff in tradeoffs:
         changed = params.replace(tradeoff=tradeoff + 0.0 * params.tradeoff)
-        run = evaluate_policies(env, changed, {"best_response": make_policy("best_response", env)}, config)
+        run = evaluate_policies(env, changed, policies, config, slots=slots)
         metrics = run.long_run["best_response"].metrics
         names = (
             "delay_s",

@@ -1,6 +1,7 @@
 """What policies are judged by.
 
 compare.py      every policy on the same episodes and at the same states
+equal_energy.py delay against energy, by multiples of the budgets' multipliers
 tables.py       the comparison as rows and tables
 statistics.py   means and confidence intervals
 """
@@ -9,6 +10,7 @@ from jaxmec.evaluation.compare import (
     Comparison,
     EvaluationConfig,
     LongRun,
+    Slots,
     at_equal_energy,
     decision_seconds,
     evaluate_policies,
@@ -26,6 +28,7 @@ __all__ = [
     "Comparison",
     "EvaluationConfig",
     "LongRun",
+    "Slots",
     "at_equal_energy",
     "bootstrap_interval",
     "decision_seconds",
