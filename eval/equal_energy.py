@@ -103,7 +103,9 @@ def main(flags: Flags) -> int:
     )
     found = rows(curves)
     write_csv(flags.out / "equal_energy.csv", found)
-    figure.delay_against_energy(flags.out / "equal_energy.png", curves, f"{env.name}, {flags.num_envs} episodes")
+    figure.delay_against_energy(
+        flags.out / "equal_energy.png", curves, SEARCH, f"{env.name}, {flags.num_envs} episodes"
+    )
     console.print(
         table(
             f"{env.name}: delay with the energy that the budgets allow, {found[0]['episodes']} episodes, ± 95 %",

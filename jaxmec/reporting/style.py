@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import matplotlib
 
 matplotlib.use("Agg")  # commands write files and open no window
 import matplotlib.pyplot as plt
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 
 STYLE: Any = {
     "figure.dpi": 150,
@@ -55,11 +56,12 @@ def plain_log(axis: Any) -> None:
     """A logarithmic axis with plain numbers, also where it spans less than a decade."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     low, high = sorted(axis.get_view_interval())
-    candidates: list[Any] = [LogLocator(subs=subs) for subs in LOG_TICKS]
-    candidates.append(MaxNLocator(FEWEST_TICKS + 1))  # less than a factor of two
-    for locator in candidates:
-        axis.set_major_locator(locator)
-        if sum(low <= tick <= high for tick in locator()) >= FEWEST_TICKS:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    axis.set_major_locator(MaxNLocator(FEWEST_TICKS + 1))  # where there is less than a factor of two
+    for digits in LOG_TICKS:
+        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+        if sum(low <= tick <= high for tick in ticks) >= FEWEST_TICKS:
+            axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
             break
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
