@@ -1,4 +1,14 @@
-"""Settings every test runs under: silent broadcasting between ranks is an error."""
+"""Settings every test runs under: silent broadcasting is an error, and a programme is compiled once per session."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+# Before JAX is imported; workers and the commands that tests start inherit it.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxmec-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 import pytest
