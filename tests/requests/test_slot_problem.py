@@ -61,12 +61,12 @@ def test_limits_are_told_by_field():
 
 def test_the_bound_knows_bursts_backlogs_and_capacities(tmp_path):
     recording = tmp_path / "capacity.txt"
-    recording.write_text("0 2\n" + "".join(f"{t} {2 + 2 * (t % 3)}\n" for t in range(1, 40)))
+    recording.write_text("0 4\n" + "".join(f"{t} {4 + 4 * (t % 3)}\n" for t in range(1, 40)))
     radio = {"process": "trace", "bandwidth_hz": 4e6, "trace_file": str(recording)}
     data = {
         "users": [
             {
-                "count": 2,
+                "count": 3,
                 "networks": {"alexnet": 1},
                 "devices": {"raspberry_pi_4": 1, "jetson_nano": 1},
                 "energy_budget_j": {"raspberry_pi_4": 0.06, "jetson_nano": 0.09},
@@ -80,7 +80,7 @@ def test_the_bound_knows_bursts_backlogs_and_capacities(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(repr(data))
     env, params = jaxmec.make(file, fidelity="requests")
-    states, _ = play(env, params, 12, make_policy("greedy", env))
+    states, _ = play(env, params, 16, make_policy("greedy", env))
     priced = jax.vmap(env.cut_problems, (0, None))(states, params).backlog_price
     assert float((priced > 1.0).mean()) > 0.2
 
