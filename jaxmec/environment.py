@@ -1,7 +1,7 @@
 """What learners, policies and evaluation need from an environment, and nothing else that they may use.
 
-`jaxmec.env.EdgeInferenceEnv` has all of it; docs/extending.md shows an environment of thirty lines that is trained
-and evaluated by the same code.
+`jaxmec.env.EdgeInferenceEnv` has all of it; docs/extending.md shows a small environment of somebody else's that is
+trained and evaluated by the same code.
 """
 
 from __future__ import annotations
@@ -83,10 +83,6 @@ class Environment(Protocol):
 
     def observation_space(self, params: Params) -> Any:
         """Shape [N, F], dtype and limits of observations, see `jaxmec.spaces`."""
-        ...
-
-    def action_space(self, params: Params) -> Any:
-        """Shape [N], dtype and limits of actions, see `jaxmec.spaces`."""
         ...
 
     def reward_signal(self, name: str, observation: Array, reward: Array, info: dict[str, Array]) -> Array:

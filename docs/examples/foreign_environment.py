@@ -86,9 +86,6 @@ class TwoDrivers:
     def observation_space(self, params):
         return spaces.Box(0.0, 1.0, (2, 6))
 
-    def action_space(self, params):
-        return spaces.MultiDiscrete(2, 3)
-
     def reward_signal(self, name, observation, reward, info):
         return reward
 
