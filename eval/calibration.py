@@ -23,6 +23,7 @@ from jaxmec.config import check_limits
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.evaluation import Comparison, EvaluationConfig, Slots, evaluate_policies, paired_difference
 from jaxmec.policies import make_policy
+from jaxmec.policies.static import save_table
 from jaxmec.reporting.console import fail, say, terminal
 from jaxmec.reporting.figures.comparison import cut_counts
 from jaxmec.reporting.files import write_csv
@@ -46,7 +47,7 @@ class Flags:
     tradeoffs: tuple[float, ...] = ()
     """V at which best_response is run instead, beside the scenario's own."""
     out: Path | None = None
-    """Folder of calibration.csv, if any."""
+    """Folder of calibration.csv and of static.json, the fitted table, which is a policy of its own; if any."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +165,8 @@ def main(flags: Flags) -> int:
     say(console, verdict(found))
     if flags.out is not None:
         write_csv(flags.out / "calibration.csv", [dataclasses.asdict(one) for one in found])
+        table_of_cuts = policies["static"].table  # type: ignore[attr-defined]
+        save_table(flags.out / "static.json", table_of_cuts, env.network_names, env.device_names)
     return 0
 
 

@@ -31,19 +31,20 @@ SEED = 2**21  # of those populations: neither training's nor the held-out ones'
 
 
 def static(env: EdgeInferenceEnv) -> Policy:
-    """The table that is fitted to the environment's own numbers; takes some seconds."""
+    """The table that is fitted to the environment's own numbers; takes some seconds. It is the policy's `table`."""
     params = env.default_params
     states, _ = long_run.ascend(env, jax.random.key(SEED), params, POPULATIONS, ASCENT_SLOTS)
     return lookup(fit_static(env, params, states))
 
 
 def lookup(table: np.ndarray) -> Policy:
-    """The cuts of a table, int[M, D], by what each user runs on what."""
+    """The cuts of a table, int[M, D], by what each user runs on what; the policy keeps it as its `table`."""
     cuts = jnp.asarray(table, jnp.int32)
 
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         return cuts[state.network, state.device]
 
+    policy.table = table  # type: ignore[attr-defined]
     return policy
 
 

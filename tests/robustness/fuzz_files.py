@@ -37,6 +37,10 @@ from jaxmec.scenario import Scenario
 from jaxmec.sweeps.config import load, points
 from jaxmec.sweeps.plan import Builder
 
+# The reader's own scanner where PyYAML has it: the one in Python is stricter, with a tab inside a text for instance.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+PLAIN_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
 ROOT = Path(__file__).parents[2]
 LONGEST_S = 2.0  # of processor time; compiling for a new number of users takes longest
 FEW_SETTINGS = 8  # of a sweep are built
@@ -272,7 +276,7 @@ def judge(kind: Kind, content: bytes, must_refuse: bool, path: Path) -> tuple[st
     if must_refuse:
         return "accepted what is wrong", repr(built)
     if kind.name.endswith(".yaml"):
-        plain = yaml.load(content, Loader=yaml.BaseLoader if b"!!" in content else yaml.SafeLoader)
+        plain = yaml.load(content, Loader=PLAIN_LOADER if b"!!" in content else LOADER)
     else:
         plain = json.loads(content)
         del plain["format"], plain["crossing"]
