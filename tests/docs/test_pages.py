@@ -10,7 +10,14 @@ import pytest
 import jaxmec
 
 DOCS = Path(__file__).parents[2] / "docs"
-RUN = ("quickstart.md", "howto/network.md", "howto/device.md", "howto/scenario.md", "howto/deployment.md")
+RUN = (
+    "quickstart.md",
+    "howto/network.md",
+    "howto/device.md",
+    "howto/scenario.md",
+    "howto/policy.md",
+    "howto/deployment.md",
+)
 # Pages whose blocks have a test of their own, or show a part of a script that this one's reader has.
 OTHERS = ("extending.md", "profiles.md", "requests.md", "runtime.md", "traces.md", "wrappers.md")
 PAGES = [path for path in DOCS.rglob("*.md") if not {"_build", "generated"} & set(path.parts)]
