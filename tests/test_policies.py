@@ -3,6 +3,7 @@
 import functools
 import importlib
 import itertools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -199,6 +200,9 @@ def test_a_table_survives_its_file_and_wrong_files_are_told(tmp_path):
     table = np.array([[0, 2], [3, 1]], np.int32)
     save_table(tmp_path / "table.json", table, ["a", "b"], ["x", "y"])
     np.testing.assert_array_equal(load_table(tmp_path / "table.json", ["b", "a"], ["y"]), [[1], [2]])
+    names = {"network_names": ("a", "b"), "device_names": ("x", "y")}
+    policy = make_policy(tmp_path / "table.json", types.SimpleNamespace(**names))
+    np.testing.assert_array_equal(policy.table, table)
     with pytest.raises(ConfigError, match=r"table.json: no cut for c on x"):
         load_table(tmp_path / "table.json", ["c"], ["x"])
     (tmp_path / "wrong.json").write_text('{"a": {"x": -1}}')

@@ -2,6 +2,7 @@
 
 jaxmec eval --run runs/district10-seed0 --candidates 1 4 16
 jaxmec eval --scenario coinfer4 --policies greedy best_response exhaustive
+jaxmec eval --policy mine.py:by_battery        # beside the usual ones, a policy of one's own
 jaxmec eval --scenario coinfer10 --requests    # percentiles, deadline misses and backlog of every request
 """
 
@@ -21,7 +22,7 @@ from jaxmec.compilation import keep_compiled
 from jaxmec.environment import Policy
 from jaxmec.evaluation import EvaluationConfig, evaluate_policies
 from jaxmec.evaluation.tables import request_rows, request_table
-from jaxmec.policies import BASELINES, make_policy
+from jaxmec.policies import BASELINES, LEARNED, make_policies
 from jaxmec.reporting.console import fail, say, stopping_at_once, terminal
 from jaxmec.reporting.figures import comparison as figures
 from jaxmec.reporting.figures.requests import delay_distributions
@@ -40,6 +41,8 @@ class Flags:
     """Name or YAML file; district10 without a run."""
     policies: tuple[str, ...] = (*BASELINES, "price")
     """Rules and searches to compare, by name, or further runs, by folder."""
+    policy: tuple[str, ...] = ()
+    """Policies of one's own beside them, FILE.py:FUNCTION."""
     candidates: tuple[int, ...] = (1,)
     """Draws of the run's policy that the exact allocation chooses from; each number joins on its own."""
     num_envs: int = EvaluationConfig.num_envs
@@ -66,10 +69,10 @@ def main(argv: list[str], program: str = "jaxmec eval") -> int:
         scenario = flags.scenario or (scenario_of(flags.run) if flags.run else DEFAULT)
         fidelity = load_config(flags.run).fidelity if flags.run else RunConfig.fidelity
         env, params = jaxmec.make(scenario, fidelity=fidelity)
-        policies = {name: make_policy(name, env) for name in flags.policies}
+        policies = make_policies((*flags.policies, *flags.policy), env)
         if flags.run:
             for number in flags.candidates:
-                name = "learned" if number == 1 else f"learned, best of {number}"
+                name = LEARNED if number == 1 else f"{LEARNED}, best of {number}"
                 policies[name] = load_policy(flags.run, env, number)
         own = flags.run is not None and flags.scenario is None
         evaluated = "evaluation" if own else f"evaluation-{Path(scenario).stem}"
@@ -92,7 +95,7 @@ def main(argv: list[str], program: str = "jaxmec eval") -> int:
     results = terminal(stderr=False)
     for table in comparison.tables():
         results.print(table)
-    shown = next((name for name in policies if name.startswith("learned")), comparison.reference)
+    shown = next((name for name in policies if name.startswith(LEARNED)), comparison.reference)
     files = figures.save_all(folder, comparison, env.network_names, env.device_names, shown)
     if reports:
         results.print(request_table(reports))

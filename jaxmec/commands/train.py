@@ -39,8 +39,9 @@ from jaxmec.agents.run import (
 from jaxmec.agents.trainer import TrainerConfig, check, train
 from jaxmec.compilation import keep_compiled
 from jaxmec.config import read_yaml
+from jaxmec.environment import Policy
 from jaxmec.evaluation import Comparison, evaluate_policies
-from jaxmec.policies import BASELINES, make_policy
+from jaxmec.policies import BASELINES, LEARNED, make_policies
 from jaxmec.reporting.console import STOPPED, fail, say, stopping_at_once, terminal
 from jaxmec.reporting.figures.learning import learning_curve
 
@@ -66,6 +67,8 @@ class Flags:
     """Updates between checkpoints."""
     evaluate: bool = True
     """Compare the learned policy with the baselines at the end."""
+    policy: tuple[str, ...] = ()
+    """Policies of one's own in that comparison, FILE.py:FUNCTION."""
     tensorboard: bool = False
     """Log the metrics for TensorBoard, too (needs the extra "tensorboard")."""
     coordinator: str | None = None
@@ -88,13 +91,12 @@ def main(argv: list[str], program: str = "jaxmec train") -> int:
         if flags.coordinator is not None:
             jax.distributed.initialize(flags.coordinator, flags.num_processes, flags.process_id)
         console.quiet = jax.process_index() > 0
-        if jax.process_index() == 0:
-            _check(flags, folder, argv)
+        own = _check(flags, folder, argv) if jax.process_index() == 0 else {}
         with contextlib.ExitStack() as stack:
             if jax.process_index() == 0:
                 stack.enter_context(locked(folder))
             stack.enter_context(stopping_at_once(console, again))
-            finished = _run(flags, folder, console)
+            finished = _run(flags, folder, own, console)
     except KeyboardInterrupt:
         say(console, again or "stopped")
         return STOPPED
@@ -139,22 +141,25 @@ def _config(flags: Flags) -> RunConfig:
     return build_run(plain_run(RunConfig(flags.scenario, flags.seed, flags.algorithm, flags.fidelity)), "flags")
 
 
-def _check(flags: Flags, folder: Path, argv: list[str]) -> None:
-    """Refuse what cannot run, before anything is written."""
+def _check(flags: Flags, folder: Path, argv: list[str]) -> dict[str, Policy]:
+    """Refuse what cannot run, before anything is written; returns the policies of one's own."""
     if flags.resume:
         check_same(folder, _asked_for(flags, argv))
-        return
+        env, _ = jaxmec.make(scenario_of(folder), fidelity=load_config(folder).fidelity)
+        return make_policies(flags.policy, env)
     config = _config(flags)
     check_new(folder)
-    check(jaxmec.make(config.scenario, fidelity=config.fidelity)[0], config, _how(flags))
+    env, _ = jaxmec.make(config.scenario, fidelity=config.fidelity)
+    check(env, config, _how(flags))
+    return make_policies(flags.policy, env)
 
 
 def _how(flags: Flags) -> TrainerConfig:
     return TrainerConfig(flags.resume, flags.checkpoint_every, flags.tensorboard)
 
 
-def _run(flags: Flags, folder: Path, console: Console) -> bool:
-    """Train and evaluate; returns whether the end was reached."""
+def _run(flags: Flags, folder: Path, own: dict[str, Policy], console: Console) -> bool:
+    """Train and evaluate, with policies of one's own beside; returns whether the end was reached."""
     if flags.resume:
         config = load_config(folder)
         env, params = jaxmec.make(scenario_of(folder), fidelity=config.fidelity)
@@ -170,7 +175,7 @@ def _run(flags: Flags, folder: Path, console: Console) -> bool:
         say(console, "drawing the learning curve")
         learning_curve(folder / "metrics.csv", folder / "learning_curve.png")
         if flags.evaluate:
-            comparison = _evaluate(env, params, folder, console)
+            comparison = _evaluate(env, params, folder, own, console)
             levels = {
                 policy: {
                     name: float(values.mean()) for name, values in comparison.long_run[policy].metrics.items()
@@ -195,10 +200,10 @@ def _asked_for(flags: Flags, argv: list[str]) -> dict[str, Any]:
 
 
 def _evaluate(
-    env: jaxmec.EdgeInferenceEnv, params: jaxmec.EnvParams, folder: Path, console: Console
+    env: jaxmec.EdgeInferenceEnv, params: jaxmec.EnvParams, folder: Path, own: dict[str, Policy], console: Console
 ) -> Comparison:
-    """Compare the learned policy with the baselines."""
-    policies = {name: make_policy(name, env) for name in BASELINES} | {"learned": load_policy(folder, env)}
+    """Compare the learned policy with the baselines and policies of one's own."""
+    policies = make_policies(BASELINES, env) | own | {LEARNED: load_policy(folder, env)}
     comparison = evaluate_policies(env, params, policies, tell=lambda what: say(console, what))
     comparison.save(folder / "evaluation")
     for table in comparison.tables():

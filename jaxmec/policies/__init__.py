@@ -10,22 +10,25 @@ once.py            one search per episode
 best_response.py   local search over single users' cuts
 price.py           the rounding of the certified lower bound, polished
 exhaustive.py      every combination of cuts, for small systems
+own.py             a function of one's own file, FILE.py:FUNCTION
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from jaxmec.config import ConfigError
 from jaxmec.env import EdgeInferenceEnv
 from jaxmec.environment import Policy
 from jaxmec.policies.best_response import best_response
 from jaxmec.policies.exhaustive import exhaustive
 from jaxmec.policies.once import once
+from jaxmec.policies.own import load_own, split_own
 from jaxmec.policies.price import price
 from jaxmec.policies.rules import closed_form, edge_only, greedy, local_only, random_cuts
-from jaxmec.policies.static import static
+from jaxmec.policies.static import load_table, lookup, static
 
 POLICIES: dict[str, Callable[[EdgeInferenceEnv], Policy]] = {
     "local_only": local_only,
@@ -45,7 +48,9 @@ BASELINES = (
     "local_only", "edge_only", "random", "static", "once", "greedy", "closed_form", "best_response",
 )  # fmt: skip
 
-__all__ = ["BASELINES", "POLICIES", "Policy", "make_policy", "policy_names"]
+LEARNED = "learned"  # what commands call a run's policy
+
+__all__ = ["BASELINES", "LEARNED", "POLICIES", "Policy", "make_policies", "make_policy", "policy_names"]
 
 
 def policy_names() -> tuple[str, ...]:
@@ -57,14 +62,17 @@ def make_policy(name: str | Path, env: Any) -> Policy:
     """A policy for an environment.
 
     Args:
-      name: one of `policy_names()`, or the folder of a training run.
-      env: the environment whose shapes the policy serves; an `EdgeInferenceEnv` for all but a run's folder.
+      name: one of `policy_names()`, the folder of a training run, a fitted table's file (JSON, see
+        `jaxmec.policies.static`), or FILE.py:FUNCTION, a function of one's own from an environment to a policy, which
+        is tried at once (see `jaxmec.policies.own`).
+      env: the environment whose shapes the policy serves; an `EdgeInferenceEnv` for those of `policy_names()`.
 
     Returns:
       policy(key, state, params) -> int32[N], valid cuts.
 
     Raises:
-      ValueError: for a name that is neither, a folder without a run, or a system too large for `exhaustive`.
+      ValueError: for a name that is none of them, a folder without a run, a system too large for `exhaustive`, or a
+        function whose policy has a wrong signature, shape, type or cut.
     """
     if name in POLICIES:
         return POLICIES[str(name)](env)
@@ -72,4 +80,26 @@ def make_policy(name: str | Path, env: Any) -> Policy:
         from jaxmec.agents import load_policy
 
         return load_policy(name, env)
-    raise ValueError(f"policy: got {str(name)!r}; allowed are {', '.join(POLICIES)} or the folder of a run")
+    if Path(name).suffix == ".json":
+        return lookup(load_table(Path(name), env.network_names, env.device_names))
+    if own := split_own(str(name)):
+        return load_own(*own, env)
+    raise ValueError(
+        f"policy: got {str(name)!r}; allowed are {', '.join(POLICIES)}, the folder of a run, a table's JSON file or "
+        "FILE.py:FUNCTION"
+    )
+
+
+def make_policies(names: Iterable[str], env: Any) -> dict[str, Policy]:
+    """Policies by what tables call them: a name or folder itself, a function of one's own by its name.
+
+    Raises:
+      ValueError: as `make_policy`, and for a function that is called as another policy.
+    """
+    labels: dict[str, str] = {}
+    for name in names:
+        own = split_own(name)
+        label = own[1] if own else name
+        if labels.setdefault(label, name) != name or (own and label in (*POLICIES, LEARNED)):
+            raise ConfigError(f"{name}: got {label!r}; allowed is a name that no other policy has")
+    return {label: make_policy(name, env) for label, name in labels.items()}
