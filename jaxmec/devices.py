@@ -60,6 +60,12 @@ class Device:
         """Median size of the errors on networks that the model was not fitted to; NaN if they are not known."""
         return float(np.median(np.abs(list(self.errors.values())))) if self.errors else float("nan")
 
+    def error_text(self) -> str:
+        """How far the model errs, in words."""
+        known = np.isfinite(self.typical_error)
+        size = f"errs by {self.typical_error:.0%}" if known else "errs by an unknown amount"
+        return f"{self.name}: the latency model {size} on networks left out of its fit"
+
     def latency_s(self, profile: PartitionProfile) -> np.ndarray:
         """Seconds at full speed of everything up to each cut: float64[K]."""
         modelled = self.model.latency_s(profile)

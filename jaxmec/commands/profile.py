@@ -1,4 +1,4 @@
-"""Where should this network be cut? Prints its cut table and the answer, and draws the picture.
+"""Where should this network be cut? Prints its cut table and the answer, and draws both.
 
 jaxmec profile resnet50 --device raspberry_pi_4 --server epyc_7742 --bandwidth 2e6 --snr-db 20
 jaxmec profile my_package.my_module:my_model --rate 10e6 --out mine.png --save mine.json
@@ -24,6 +24,7 @@ from jaxmec.devices import Device
 from jaxmec.profiles import PartitionProfile, Stages
 from jaxmec.profiles.choice import OBJECTIVES, Choice, Costs, choose
 from jaxmec.reporting.console import fail, say, terminal
+from jaxmec.reporting.figures.best_cuts import best_cuts
 
 _RATES_BPS = np.logspace(4, 10, 241)  # of the verdicts
 _SHOWN = (1 / 16, 1 / 4, 1, 4, 16)  # rates of the printed answer, over the given one
@@ -66,7 +67,7 @@ class Flags:
     prune: bool = False
     """Leave out cuts that send no less than an earlier one."""
     out: Path | None = None
-    """The picture; NAME.png if absent."""
+    """The picture of the table; NAME.png if absent. The answer's is beside it, NAME-rates.png."""
     save: Path | None = None
     """JSON file to which the cut table is written; it serves as a network in a scenario."""
 
@@ -89,13 +90,16 @@ def main(argv: list[str], program: str = "jaxmec profile") -> int:
         out = flags.out or Path(f"{table.name.replace('/', '_')}.png")
         between = f"{device.name}, {rate_bps / 1e6:.3g} Mbit/s, {server.name}".replace("_", " ")
         table.plot(stages, rate_bps, out, f"{table.name}: {between}", flags.downlink_rate, flags.round_trip)
+        rates = out.with_name(f"{out.stem}-rates{out.suffix}")
+        answer = _Answer.of(flags, table, stages, (device, server))
+        best_cuts(rates, answer.at(_RATES_BPS), f"{table.name} between {device.name} and {server.name}")
         if flags.save:
             table.save(flags.save)
     except (ValueError, OSError) as error:
         return fail(errors, error)
     _print_cuts(console, flags, table, stages, rate_bps, f"{table.name} between {device.name} and {server.name}")
-    _print_answer(console, flags, table, stages, rate_bps, (device, server))
-    say(console, f"written: {', '.join(str(file) for file in (out, flags.save) if file)}")
+    _print_answer(console, answer, rate_bps)
+    say(console, f"written: {', '.join(str(file) for file in (out, rates, flags.save) if file)}")
     return 0
 
 
@@ -180,39 +184,51 @@ def _print_cuts(
     )
 
 
-def _print_answer(
-    console: Console,
-    flags: Flags,
-    table: PartitionProfile,
-    stages: Stages,
-    rate_bps: float,
-    sides: tuple[Device, Device],
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Answer:
+    """What the best cuts are asked of."""
+
+    table: PartitionProfile
+    stages: Stages
+    sides: tuple[Device, Device]  # device and server
+    costs: Costs
+
+    @classmethod
+    def of(cls, flags: Flags, table: PartitionProfile, stages: Stages, sides: tuple[Device, Device]) -> _Answer:
+        return cls(
+            table, stages, sides, Costs(sides[0].power_w, flags.tx_power, flags.downlink_rate, flags.round_trip)
+        )
+
+    @property
+    def modelled(self) -> list[Device]:
+        """The sides whose seconds come from their latency model."""
+        measured = self.table.device_s, self.table.server_s
+        return [side for side, seconds in zip(self.sides, measured, strict=True) if seconds is None]
+
+    def at(self, rate_bps: np.ndarray) -> list[Choice]:
+        """The best cuts at uplink rates, an objective after the other."""
+        measured = self.table.device_s, self.table.server_s
+        errors = [
+            side.typical_error if seconds is None and math.isfinite(side.typical_error) else 0.0
+            for side, seconds in zip(self.sides, measured, strict=True)
+        ]
+        known = [name for name in OBJECTIVES if name != "memory" or self.table.device_peak_bytes is not None]
+        return [choose(self.table, self.stages, rate_bps, self.costs, name, *errors) for name in known]
+
+
+def _print_answer(console: Console, answer: _Answer, rate_bps: float) -> None:
     """The best cut by objective and uplink rate, what it is worth, and how far the seconds may err."""
-    costs = Costs(sides[0].power_w, flags.tx_power, flags.downlink_rate, flags.round_trip)
-    errors = [
-        0.0 if measured is not None or not math.isfinite(side.typical_error) else side.typical_error
-        for side, measured in zip(sides, (table.device_s, table.server_s), strict=True)
-    ]
-    objectives = [name for name in OBJECTIVES if name != "memory" or table.device_peak_bytes is not None]
     shown = rate_bps * np.array(_SHOWN)
-
-    def answer(objective: str, rates: np.ndarray) -> Choice:
-        return choose(table, stages, rates, costs, objective, *errors)
-
+    choices = answer.at(shown)
     printed = Table(title="best cut; loss of the better end / by the model's error", highlight=False)
-    for header in ("uplink Mbit/s", *objectives):
+    for header in ("uplink Mbit/s", *(choice.objective for choice in choices)):
         printed.add_column(header, justify="right")
-    choices = [answer(objective, shown) for objective in objectives]
     for i, rate in enumerate(shown):
         cells = (f"{c.best[i]}; {c.end_loss[i]:.1%} / {c.error_loss[i]:.1%}" for c in choices)
         printed.add_row(f"{rate / 1e6:.3g}", *cells)
     console.print(printed)
-    for objective in objectives:
-        say(console, answer(objective, _RATES_BPS).verdict())
-    for side, measured in zip(sides, (table.device_s, table.server_s), strict=True):
-        if measured is None:
-            known = math.isfinite(side.typical_error)
-            size = f"errs by {side.typical_error:.0%}" if known else "errs by an unknown amount"
-            scaled = "; this network's whole time was measured" if table.name in side.measured_s else ""
-            say(console, f"{side.name}: the latency model {size} on networks left out of its fit{scaled}")
+    for choice in answer.at(_RATES_BPS):
+        say(console, choice.verdict())
+    for side in answer.modelled:
+        scaled = "; this network's whole time was measured" if answer.table.name in side.measured_s else ""
+        say(console, f"{side.error_text()}{scaled}")

@@ -42,6 +42,7 @@ def test_it_prints_the_best_cut_and_writes_the_picture(folder, capsys):
     assert f"best cut: {np.argmin(delay_s)}, after" in text
     assert f"{1e3 * delay_s.min():.2f} ms; all on the server {1e3 * delay_s[0]:.2f} ms" in text
     assert (folder / "mobilenet_v2.png").stat().st_size > 10_000
+    assert (folder / "mobilenet_v2-rates.png").stat().st_size > 10_000
 
 
 def test_ones_own_function_and_its_file(folder, capsys):
@@ -51,7 +52,8 @@ def test_ones_own_function_and_its_file(folder, capsys):
     assert profiles.load("mine.json").macs.tolist() == [0, 72, 144]
     assert main(["mine.json", "--out", "again.png"]) == 0
     assert main(["command_models:ready"]) == 0
-    assert {file.name for file in folder.glob("*.png")} == {"plain.png", "again.png", "own.png"}
+    pictures = {f"{name}{of}.png" for name in ("plain", "again", "own") for of in ("", "-rates")}
+    assert {file.name for file in folder.glob("*.png")} == pictures
 
 
 def test_the_answer_stands_beside_the_table(folder, capsys):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jaxmec.evaluation.compare import Comparison, LongRun
-from jaxmec.profiles import Stages
+from jaxmec.profiles import Choice, Stages
 from jaxmec.profiles._plot import draw
 from jaxmec.reporting.figures import comparison as figures
+from jaxmec.reporting.figures.best_cuts import best_cuts
 from jaxmec.reporting.figures.learning import learning_curve
 from jaxmec.reporting.figures.runtime import predicted_against_measured
 from jaxmec.reporting.files import write_csv
@@ -143,3 +144,31 @@ def test_predictions_beyond_the_frame_stand_whole_at_its_edge(tmp_path, drawn):
     mark = drawn[0].axes[0].containers[0].lines[0]
     np.testing.assert_allclose(mark.get_xdata(), [180.0])  # 1.8 times the slowest measured, in ms
     assert not mark.get_clip_on()
+
+
+def test_best_cuts_with_what_they_are_worth_and_may_lose(tmp_path, drawn):
+    rates = np.array([1e6, 2e6, 4e6, 8e6])
+    # A cut inside is best at three rates, by more than the error may cost at the second and third.
+    latency = Choice(
+        "latency",
+        rates,
+        np.array([4, 2, 1, 0]),
+        np.ones(4),
+        np.array([0, 0.3, 25, 0]),
+        np.array([0, 0.1, 0.2, 0.1]),
+        4,
+    )
+    memory = Choice("memory", rates, np.zeros(4, int), np.ones(4), np.zeros(4), np.zeros(4), 4)
+    best_cuts(tmp_path / "rates.png", [latency, memory], "a_b between c and d")
+    (figure,) = drawn
+    above, beside, below, _ = figure.axes
+    assert above.lines[0].get_xydata().tolist() == [[1, 4], [2, 2], [4, 1], [8, 0]]
+    ends, errors = (line.get_ydata().tolist() for line in below.lines)
+    np.testing.assert_allclose(ends, [0, 30, 1000, 0])  # 2500 % leaves the axis
+    np.testing.assert_allclose(errors, [0, 10, 20, 10])
+    shaded = above.collections[0].get_paths()[0].vertices[:, 0]
+    assert (shaded.min(), shaded.max()) == (2, 4)
+    assert (above.get_title(), beside.get_title()) == ("latency", "memory: not worth it")
+    assert not beside.collections[0].get_paths()
+    assert texts(figure.legends[0]) == ["of the better end", "of this cut if the model errs"]
+    assert (tmp_path / "rates.png").stat().st_size > 5_000
