@@ -16,6 +16,7 @@ RUN = (
     "howto/network.md",
     "howto/device.md",
     "howto/scenario.md",
+    "howto/policy.md",
     "howto/deployment.md",
 )
 # Pages whose blocks have a test of their own, or show a part of a script that this one's reader has.
