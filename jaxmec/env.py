@@ -7,8 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxmec import channel, sampling, spaces
 from jaxmec.allocation import (
@@ -64,6 +66,25 @@ class EnvParams(struct.PyTreeNode):
     episode_slots: Array  # int32[]
     waiting_scale: Array | None = None  # [N] factor on the formula's waiting time; None: 1, Poisson requests
     backlog_weight: Array | None = None  # [N] of unfinished work in the slot problem, at request fidelity; None: 0
+
+
+def _replace(params: EnvParams, **updates: Any) -> EnvParams:
+    """New numbers in place of some leaves, in the dtypes of the old: a changed number is no reason to compile anew.
+
+    Raises:
+      ValueError: if what is no whole number is to replace one.
+    """
+    for name, new in updates.items():
+        old = getattr(params, name, None)
+        if not hasattr(old, "dtype") or not isinstance(new, int | float | np.generic | np.ndarray | Array):
+            continue
+        if jnp.issubdtype(old.dtype, jnp.integer) and not jnp.issubdtype(jnp.result_type(new), jnp.integer):
+            raise ValueError(f"EnvParams.{name}: got {jnp.result_type(new)} {new}; allowed are whole numbers")
+        updates[name] = jnp.asarray(new, old.dtype)
+    return dataclasses.replace(params, **updates)
+
+
+EnvParams.replace = _replace  # type: ignore[method-assign]  # flax writes its own over one in the class
 
 
 class EnvState(struct.PyTreeNode):
@@ -161,7 +182,12 @@ class EdgeInferenceEnv:
         ended, reward, info = self._play(key_step, state, action, params)
         truncated = ended.slot >= params.episode_slots
         if self.redraw_population:
-            next_state = only_where(truncated, self._draw_state, ended, key_reset, params)
+            dtypes = jax.tree.map(lambda leaf: leaf.dtype, ended)
+
+            def draw(key: Array, params: EnvParams) -> EnvState:
+                return jax.tree.map(lambda leaf, dtype: leaf.astype(dtype), self._draw_state(key, params), dtypes)
+
+            next_state = only_where(truncated, draw, ended, key_reset, params)
         else:
             next_state = ended.replace(slot=jnp.where(truncated, 0, ended.slot))
         obs = self.observe(next_state, params)
@@ -204,6 +230,9 @@ class EdgeInferenceEnv:
         """A slot's first half: the resources that cuts int32[N] get, exactly, and what comes of them.
 
         A cut that does not exist is replaced by the nearest that does.
+
+        Raises:
+          ValueError: before anything is traced, if the cuts are no whole numbers or their shape is not [N].
         """
         cuts = self._nearest_valid_cut(state, cuts, params)
         problem = self._problem(state, params, (cuts,))
@@ -399,7 +428,7 @@ class EdgeInferenceEnv:
             "bandwidth_price": allocation.bandwidth_price,
             "server_price": allocation.server_price,
             "cut": decision.cuts,
-            "invalid_action": decision.cuts != action,
+            "invalid_action": decision.cuts != jnp.asarray(action),
             **added,
         }
         return next_state, self.reward(state, decision, info, params), info
@@ -449,11 +478,24 @@ class EdgeInferenceEnv:
         )
 
     def _nearest_valid_cut(self, state: EnvState, action: Array, params: EnvParams) -> Array:
-        cuts = jnp.arange(self.num_cuts)
+        action = self._checked(action)
+        cuts = jnp.arange(self.num_cuts, dtype=jnp.int32)
         steps = jnp.abs(cuts[None, :] - cuts[:, None])
         distance = jnp.where(params.valid_cut[:, None, :], steps[None], self.num_cuts)
         nearest = jnp.argmin(distance, axis=-1)  # [M, K], once for a batch that shares params
-        return nearest[state.network, jnp.clip(action, 0, self.num_cuts - 1)].astype(action.dtype)
+        highest = min(self.num_cuts - 1, jnp.iinfo(action.dtype).max)
+        return nearest[state.network, jnp.clip(action, 0, highest)].astype(jnp.int32)
+
+    def _checked(self, action: ArrayLike) -> Array:
+        """An action as an array of whole numbers [N]; anything else is told before it is traced."""
+        action = jnp.asarray(action)
+        if action.shape != (self.num_users,) or not jnp.issubdtype(action.dtype, jnp.integer):
+            shape = ", ".join(map(str, action.shape))
+            raise ValueError(
+                f"action: got {action.dtype}[{shape}]; allowed is int32[{self.num_users}], whole numbers of any width, "
+                "one cut per user (batches go through jax.vmap)"
+            )
+        return action
 
 
 def _of_class(table: Array, device: Array) -> Array:

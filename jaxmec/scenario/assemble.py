@@ -66,7 +66,7 @@ def assemble(
         tradeoff=default_float(config.tradeoff),
         slot_s=default_float(config.slot_s),
         knee=default_float(config.knee),
-        episode_slots=jnp.asarray(config.episode_slots),
+        episode_slots=jnp.asarray(config.episode_slots, jnp.int32),
     )
     _check_domain(params, path)
     env = EdgeInferenceEnv(
