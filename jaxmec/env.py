@@ -75,7 +75,7 @@ def _replace(params: EnvParams, **updates: Any) -> EnvParams:
       ValueError: if what is no whole number is to replace one.
     """
     for name, new in updates.items():
-        old = getattr(params, name, None)
+        old: Any = getattr(params, name, None)
         if not hasattr(old, "dtype") or not isinstance(new, int | float | np.generic | np.ndarray | Array):
             continue
         if jnp.issubdtype(old.dtype, jnp.integer) and not jnp.issubdtype(jnp.result_type(new), jnp.integer):
@@ -84,7 +84,7 @@ def _replace(params: EnvParams, **updates: Any) -> EnvParams:
     return dataclasses.replace(params, **updates)
 
 
-EnvParams.replace = _replace  # type: ignore[method-assign]  # flax writes its own over one in the class
+EnvParams.replace = _replace  # type: ignore[assignment, method-assign]  # flax writes its own over one in the class
 
 
 class EnvState(struct.PyTreeNode):
