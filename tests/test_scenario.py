@@ -103,6 +103,13 @@ def test_a_device_of_the_scenarios_own(tmp_path):
         assert np.isclose(params.device_work_s[0, 0, env.num_cuts - 1], 0.05)
         np.testing.assert_allclose(params.device_power_w, [3.0])
     assert set(scenario.files(tmp_path / "mine.yaml")) == {"scenario.yaml", "board.yaml"}
+    # Its errors on networks left out are told: each network by a fit to the other one alone.
+    board, server = scenario.devices_of(tmp_path / "mine.yaml")
+    assert (board.name, server.name) == ("board", "epyc_7742")
+    model, _ = devices.fit_device({"alexnet": 0.05})
+    np.testing.assert_allclose(board.errors["vgg16"], model.latency_s(profiles.load("vgg16"))[-1] / 0.5 - 1)
+    expected = np.median(np.abs(list(board.errors.values())))
+    assert board.error_text() == f"board: the latency model errs by {expected:.0%} on networks left out of its fit"
 
 
 def test_queues_start_at_the_level_of_the_users_class(key):

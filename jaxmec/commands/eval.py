@@ -28,7 +28,7 @@ from jaxmec.reporting.figures import comparison as figures
 from jaxmec.reporting.figures.requests import delay_distributions
 from jaxmec.reporting.files import write_csv
 from jaxmec.requests import RequestReport, StudyConfig, compare_requests
-from jaxmec.scenario import DEFAULT
+from jaxmec.scenario import DEFAULT, devices_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,8 @@ def main(argv: list[str], program: str = "jaxmec eval") -> int:
         scenario = flags.scenario or (scenario_of(flags.run) if flags.run else DEFAULT)
         fidelity = load_config(flags.run).fidelity if flags.run else RunConfig.fidelity
         env, params = jaxmec.make(scenario, fidelity=fidelity)
+        for device in devices_of(scenario):
+            say(messages, device.error_text())
         policies = make_policies((*flags.policies, *flags.policy), env)
         if flags.run:
             for number in flags.candidates:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxmec.config import ConfigError, build, merge, read_yaml
+from jaxmec.devices import Device
 from jaxmec.env import EdgeInferenceEnv, EnvParams
-from jaxmec.scenario.assemble import FIDELITIES, assemble
+from jaxmec.scenario.assemble import FIDELITIES, assemble, device_classes
 from jaxmec.scenario.schema import Scenario
 
-__all__ = ["DEFAULT", "FIDELITIES", "Scenario", "files", "find", "make", "scenarios"]
+__all__ = ["DEFAULT", "FIDELITIES", "Scenario", "devices_of", "files", "find", "make", "scenarios"]
 
 DEFAULT = "district10"  # what commands run where no scenario is named
 
@@ -57,6 +58,17 @@ def make(
         data["users"] = [merge(groups[0], {"count": num_users})]
     changed = bool(overrides) or num_users is not None
     return assemble(build(Scenario, data, path), path, fidelity, changed)
+
+
+def devices_of(scenario: str | Path) -> tuple[Device, ...]:
+    """Classes of device of a scenario's users and its server, which tell how far their latency models err.
+
+    Raises:
+      ConfigError: as `make`.
+    """
+    path = find(scenario)
+    classes = device_classes(build(Scenario, read_yaml(path), path), path)
+    return tuple({device.name: device for device in classes}.values())
 
 
 def files(scenario: str | Path) -> dict[str, bytes]:

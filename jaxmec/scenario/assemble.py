@@ -41,18 +41,14 @@ def assemble(
     Raises:
       ConfigError: naming file, field, value and what is allowed.
     """
-    network_names, device_names = (
-        list(dict.fromkeys(name for group in config.users for name in getattr(group, of)))
-        for of in ("networks", "devices")
-    )
+    network_names, device_names = _drawn(config, "networks"), _drawn(config, "devices")
     networks = [
         _load(lambda name: profiles.load(_relative(name, path)), name, path, "users.networks")
         for name in network_names
     ]
     if config.wire.prune:
         networks = [network.pruned(config.wire.activation_bits) for network in networks]
-    classes = [_device(name, config, path, "users.devices") for name in device_names]
-    server = _device(config.server.device, config, path, "server.device")
+    *classes, server = device_classes(config, path)
     params = EnvParams(
         **_works(networks, classes, server, config),
         **_users(config, network_names, device_names),
@@ -79,6 +75,16 @@ def assemble(
         **FIDELITIES[fidelity](config, params, path),
     )
     return env, params
+
+
+def device_classes(config: Scenario, path: Path) -> list[devices.Device]:
+    """Classes of the users' devices in the order of `EdgeInferenceEnv.device_names`, and the server's.
+
+    Raises:
+      ConfigError: for an unknown class, or one whose measurements cannot be used.
+    """
+    users = [_device(name, config, path, "users.devices") for name in _drawn(config, "devices")]
+    return [*users, _device(config.server.device, config, path, "server.device")]
 
 
 def _users(config: Scenario, networks: Sequence[str], devices: Sequence[str]) -> dict[str, Any]:
@@ -112,6 +118,11 @@ def _processes(config: Scenario, path: Path) -> dict[str, Any]:
         }
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _drawn(config: Scenario, of: str) -> list[str]:
+    """Networks or devices of any user, in the order in which the file names them."""
+    return list(dict.fromkeys(name for group in config.users for name in getattr(group, of)))
 
 
 def _everyone(config: Scenario) -> list[UserGroup]:
