@@ -33,12 +33,13 @@ SECTIONS = {
     "clarabel": "clarabel_solver",
     "compile": "compilation",
     "env": "system",
+    "peers": "peers",
     "policies": "system",
     "learner": "learner",
     "requests": "requests",
 }
 SectionName = Literal[
-    "accelerator", "accuracy", "allocate", "clarabel", "compile", "env", "policies", "learner", "requests"
+    "accelerator", "accuracy", "allocate", "clarabel", "compile", "env", "peers", "policies", "learner", "requests"
 ]
 
 
@@ -109,8 +110,10 @@ def table(rows: list[Row]) -> Table:
 def comparison(row: Row, rows: list[Row]) -> str:
     """How many times `allocate` a solver takes, where both were measured."""
     ours = [r for r in rows if (r.section, r.users, r.dtype) == ("allocate", row.users, "float32")]
-    if row.section != "clarabel" or not ours:
+    if row.section not in ("clarabel", "peers") or not ours:
         return ""
+    if row.section == "peers":
+        ours = [r for r in ours if r.batch == row.batch]
     times = ", ".join(f"{row.microseconds / r.microseconds:,.0f} (batch {r.batch})" for r in ours)
     return f"; times allocate: {times}"
 

@@ -9,7 +9,7 @@ derivatives of the function that they are given.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -42,7 +42,7 @@ def batch_last(function: Callable[..., Any], size: int) -> Callable[..., Any]:
             leaf, own = jax.tree.leaves(args)[0], jax.tree.leaves(own_axes)[0]
             batch = leaf.shape[: leaf.ndim - own]
             flat = jax.tree.map(lambda leaf, own: leaf.reshape(-1, *leaf.shape[leaf.ndim - own :]), args, own_axes)
-            result = _in_chunks(function, chunk, flat)
+            result = _in_chunks(function, chunk, alike(flat, flat))
             return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), result)
 
         @run.def_vmap
@@ -77,19 +77,35 @@ def only_where(needed: Array, function: Callable[..., Any], otherwise: Any, *arg
     return _differentiable(run, plain)(needed, otherwise, *args)
 
 
+def alike(example: Any, leaves: Any) -> Any:
+    """The leaves, varying over all mesh axes over which a leaf of the example varies, too.
+
+    Inside `jax.shard_map` the type of an array tells over which axes devices may hold different values, and what
+    enters a loop or leaves a branch must have one type, constants as well. Elsewhere nothing is done.
+    """
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return leaves
+    always = reduce(jnp.logical_and, (jnp.ones_like(leaf, bool, shape=()) for leaf in jax.tree.leaves(example)))
+    return jax.tree.map(lambda leaf: jnp.where(always, leaf, leaf), leaves)
+
+
 def _only_where(function: Callable[..., Any], batch_axes: Any) -> Callable[..., Any]:
     """Of needed [...], otherwise [..., own] and args, whose leaves have those of the batch axes that are told."""
 
     @jax.custom_batching.custom_vmap
     def run(needed: Array, otherwise: Any, *args: Any) -> Any:
         batch, total = needed.shape, needed.size
+        given = needed, otherwise, args
+        needed, otherwise, args = alike(given, given)
         if not batch:
-            return lax.cond(needed, function, lambda *_: otherwise, *args)
+            return lax.cond(needed, lambda: alike(needed, function(*args)), lambda: otherwise)
         size = min(total, max(_FEWEST, total // 16)) if isinstance(total, int) else total  # of a symbolic batch
         in_axes = jax.tree.map(lambda _, axes: 0 if any(axes) else None, args, batch_axes)
         if not jax.tree.leaves(in_axes):  # all problems have the same result, or keep what they have
             return lax.cond(
-                jnp.any(needed), lambda: _chosen(needed, function(*args), otherwise), lambda: otherwise
+                jnp.any(needed),
+                lambda: alike(needed, _chosen(needed, function(*args), otherwise)),
+                lambda: otherwise,
             )
 
         def compute(state: tuple[Array, Any]) -> tuple[Array, Any]:
@@ -175,7 +191,8 @@ def _in_chunks(function: Callable[..., Any], chunk: int, args: tuple) -> Any:
         # every operation of the function reads the batch anew, in its old order, at twice the time in all.
         number, some = numbered
         nothing = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-        result = lax.cond(number < parts, lambda some: function(*some), lambda _: nothing, _turned(some))
+        some = _turned(some)
+        result = lax.cond(number < parts, lambda: alike(some, function(*some)), lambda: alike(some, nothing))
         return _turned_back(result)
 
     return jax.tree.map(join, lax.map(one, (jnp.arange(parts), chunks)))

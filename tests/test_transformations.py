@@ -1,6 +1,9 @@
-"""What may be done to the environment and the layer under JAX: actions and dtypes."""
+"""What may be done to the environment and the layer under JAX: actions, dtypes, and meshes of devices."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -88,3 +91,47 @@ def test_leaves_of_other_dtypes_leave_the_state_as_it_was(system):
     assert kinds(after(jax.tree.map(half, params))) == kinds(state)
     with jax.enable_x64(True):
         assert kinds(after(params)) == kinds(state)
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np, jaxmec
+from jax.sharding import AxisType, PartitionSpec as P
+from jaxmec.batching import batch_last, only_where
+
+mesh = jax.make_mesh((4,), ("systems",), axis_types=(AxisType.Explicit,))
+spread, everywhere = P("systems"), P()
+
+
+def sharded(function, *specs):
+    batched = jax.vmap(function, [None if spec == everywhere else 0 for spec in specs])
+    return jax.jit(jax.shard_map(batched, mesh=mesh, in_specs=specs, out_specs=spread))
+
+
+def both_rules(x, scale):
+    y = batch_last(lambda x, scale: (jnp.tanh(x * scale), jnp.zeros_like(scale)), 64)(x, scale)[0]
+    return only_where(y[0] > 0, lambda y: (jnp.full(3, 7.0), 2 * y), (y, jnp.ones(3)), y)
+
+
+x = np.linspace(-1, 1, 1800, dtype=np.float32).reshape(600, 3)
+first, second = sharded(both_rules, spread, everywhere)(x, np.float32(2))
+needed = x[:, :1] > 0
+np.testing.assert_allclose(first, np.where(needed, 7, np.tanh(2 * x)), rtol=1e-5, atol=1e-6)
+np.testing.assert_allclose(second, np.where(needed, 2 * np.tanh(2 * x), 1), rtol=1e-5, atol=1e-6)
+
+env, params = jaxmec.make("coinfer4", num_users=2)
+keys = jax.random.split(jax.random.key(0), 8)
+cuts = np.zeros((8, 2), np.int32)
+_, states = jax.eval_shape(jax.vmap(env.reset, (0, None)), keys, params)
+stepped = jax.eval_shape(sharded(env.step, spread, spread, spread, everywhere), keys, states, cuts, params)
+alone = jax.eval_shape(jax.vmap(env.step, (0, 0, 0, None)), keys, states, cuts, params)
+for one, other in zip(jax.tree.leaves(stepped), jax.tree.leaves(alone), strict=True):
+    assert (one.shape, one.dtype) == (other.shape, other.dtype)
+jax.eval_shape(sharded(env.lower_bound, spread, everywhere), states, params)
+print("equal on", len(first.sharding.device_set), "devices")
+"""
+
+
+def test_shard_map_checks_types_and_has_the_values_of_one_device():
+    environ = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True, env=environ)
+    assert run.stdout == "equal on 4 devices\n", run.stderr[-3000:]

@@ -135,7 +135,7 @@ def _solve(demand: Demand, config: SolverConfig) -> _Answer:
         answer = jax.tree.map(lambda old, new: old.at[..., chosen].set(new), answer, better)
         return answer, rescued.at[chosen].add(1)
 
-    rescued = jnp.zeros(batch, jnp.int32)
+    rescued = jnp.zeros_like(answer.gap, jnp.int32)
     return lax.while_loop(lambda state: jnp.any(in_need(state)), rescue, (answer, rescued))[0]
 
 

@@ -22,7 +22,7 @@ from jaxmec.allocation._planes import Planes
 from jaxmec.allocation._priced import Priced, priced_costs
 from jaxmec.allocation._problem import SlotProblem
 from jaxmec.allocation._solver import Demand, SolverConfig
-from jaxmec.batching import batch_last
+from jaxmec.batching import alike, batch_last
 
 MAX_PRICES = 20  # pairs of prices at which the dual is evaluated, at most
 MEMORY = 8  # of them, the latest, whose tangents are kept
@@ -142,7 +142,7 @@ def _maximum(demand: Demand, action_mask: Array, prices: Array, iterations: int)
     guess = _guess(demand, action_mask)
     guessed = prices[0] < 0
     start = jnp.where(guessed[None], guess, prices)
-    found = lax.while_loop(_unfinished, step, _start(shape, start, guess))
+    found = lax.while_loop(_unfinished, step, alike(start, _start(shape, start, guess)))
     least = jnp.min(jnp.where(action_mask, found.best.cost, jnp.inf), axis=1, keepdims=True)
     value = jnp.maximum(found.value, 0.0)
     above = jnp.maximum(found.above, value)
