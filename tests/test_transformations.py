@@ -104,7 +104,12 @@ spread, everywhere = P("systems"), P()
 
 def sharded(function, *specs):
     batched = jax.vmap(function, [None if spec == everywhere else 0 for spec in specs])
-    return jax.jit(jax.shard_map(batched, mesh=mesh, in_specs=specs, out_specs=spread))
+    mapped = jax.jit(jax.shard_map(batched, mesh=mesh, in_specs=specs, out_specs=spread))
+    return lambda *args: mapped(*(placed(arg, spec) for arg, spec in zip(args, specs, strict=True)))
+
+
+def placed(leaves, spec):  # with explicit axes JAX moves nothing by itself
+    return jax.device_put(leaves, jax.sharding.NamedSharding(mesh, spec))
 
 
 def both_rules(x, scale):
@@ -121,12 +126,15 @@ np.testing.assert_allclose(second, np.where(needed, 2 * np.tanh(2 * x), 1), rtol
 env, params = jaxmec.make("coinfer4", num_users=2)
 keys = jax.random.split(jax.random.key(0), 8)
 cuts = np.zeros((8, 2), np.int32)
-_, states = jax.eval_shape(jax.vmap(env.reset, (0, None)), keys, params)
-stepped = jax.eval_shape(sharded(env.step, spread, spread, spread, everywhere), keys, states, cuts, params)
+_, shapes = jax.eval_shape(jax.vmap(env.reset, (0, None)), keys, params)
+states = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+stepped = jax.eval_shape(
+    lambda cuts: sharded(env.step, spread, spread, spread, everywhere)(keys, states, cuts, params), cuts
+)
 alone = jax.eval_shape(jax.vmap(env.step, (0, 0, 0, None)), keys, states, cuts, params)
 for one, other in zip(jax.tree.leaves(stepped), jax.tree.leaves(alone), strict=True):
     assert (one.shape, one.dtype) == (other.shape, other.dtype)
-jax.eval_shape(sharded(env.lower_bound, spread, everywhere), states, params)
+jax.eval_shape(lambda params: sharded(env.lower_bound, spread, everywhere)(states, params), params)
 print("equal on", len(first.sharding.device_set), "devices")
 """
 
