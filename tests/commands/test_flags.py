@@ -63,13 +63,13 @@ def described(action):
 @pytest.mark.parametrize(
     ("module", "wrong", "message"),
     [
-        ("long_run", {"scenario": "nope"}, "scenario: got 'nope'; allowed are coinfer10"),
+        ("long_run", {"scenario": "nope"}, "scenario: got 'nope'; allowed are bursty"),
         ("long_run", {"total_steps": 0}, "total_steps: got 0; allowed is a number at least 1"),
-        ("calibration", {"scenario": "nope"}, "scenario: got 'nope'; allowed are coinfer10"),
+        ("calibration", {"scenario": "nope"}, "scenario: got 'nope'; allowed are bursty"),
         ("calibration", {"num_envs": 0}, "num_envs: got 0; allowed is a number at least 1"),
         ("ablation", {"variants": ("foo",)}, "variants: got 'foo'; allowed are default"),
-        ("ablation", {"scenario": "nope"}, "scenario: got 'nope'; allowed are coinfer10"),
-        ("certify", {"scenario": "nope"}, "scenario: got 'nope'; allowed are coinfer10"),
+        ("ablation", {"scenario": "nope"}, "scenario: got 'nope'; allowed are bursty"),
+        ("certify", {"scenario": "nope"}, "scenario: got 'nope'; allowed are bursty"),
         ("certify", {"scenario": "coinfer4", "policies": ("nope",)}, "nope"),
     ],
 )
