@@ -13,14 +13,16 @@ WIDTH = 80  # of the narrowest terminal
 MARGIN = 2  # of a table, left and right together
 
 
-def table(title: str, headers: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> Table:
+def table(
+    title: str, headers: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1, width: int = WIDTH
+) -> Table:
     """A table whose first `left` columns hold names and whose others hold numbers.
 
-    No number is ever cut: columns at the right that do not fit into `WIDTH` are left out, and named below it.
+    No number is ever cut: columns at the right that do not fit into `width` are left out, and named below it.
     """
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(headers, *cells, strict=True)]
-    fitting = [sum(widths[:n]) + n + MARGIN <= WIDTH for n in range(len(widths) + 1)]
+    fitting = [sum(widths[:n]) + n + MARGIN <= width for n in range(len(widths) + 1)]
     shown = max(left + 1, sum(fitting) - 1)
     hidden = ", ".join(filter(None, headers[shown:]))
     made = Table(

@@ -18,6 +18,7 @@ from jaxmec.reporting.tables import table
 STAGES = ("device", "band", "server")
 _INCHES_PER_USER, _DPI = 0.34, 100
 _BAR = 10  # characters of a share of one
+_WIDTH = 120  # of the text: a terminal that watches systems is a wide one
 
 
 class Snapshot(NamedTuple):
@@ -109,12 +110,12 @@ def rich_table(shown: Snapshot) -> Table:
         for number in range(len(shown.networks))
     ]
     title = f"slot {shown.slot}, server's energy queue {shown.server_queue:.2f}"
-    return table(title, headers, rows, left=2)
+    return table(title, headers, rows, left=2, width=_WIDTH)
 
 
 def text(shown: Snapshot) -> str:
     """The table as plain text."""
-    console = Console(width=120, no_color=True, force_terminal=False)
+    console = Console(width=_WIDTH, no_color=True, force_terminal=False)
     with console.capture() as captured:
         console.print(rich_table(shown))
     return captured.get()

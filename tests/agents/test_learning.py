@@ -220,7 +220,7 @@ def test_updates_in_two_calls_are_those_of_one():
     ("changes", "message"),
     [
         ({"num_minibatches": 3}, "num_minibatches: got 3; allowed is a divisor of num_envs = 32"),
-        ({"num_envs": 0}, "num_envs: got 0; allowed is at least 1"),
+        ({"num_envs": 0}, "num_envs: got 0; allowed is a number at least 1"),
         ({"network": "cnn"}, "network: got 'cnn'; allowed are set, mlp"),
         ({"reward": "praise"}, "reward: got 'praise'; allowed are objective, environment"),
     ],

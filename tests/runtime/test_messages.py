@@ -94,7 +94,7 @@ def test_objects_are_not_sent():
         (framed({"kind": ["Hello"]}), "not readable"),
         (framed({"kind": "Bye", "more": 1}), "more: unknown field"),
         (framed({"kind": "Prepare", "cut": -1, "repeats": 0}), "cut: got -1; allowed is a number at least 0"),
-        (framed({"kind": "Prepare", "cut": "1", "repeats": 0}), "Prepare.cut: got '1'; allowed is a whole number"),
+        (framed({"kind": "Prepare", "cut": "one", "repeats": 0}), "Prepare.cut: got 'one'; allowed is a whole number"),
         (framed({"kind": "Welcome", "window": True}), "Welcome.window: got True; allowed is a whole number"),
     ],
 )  # fmt: skip
