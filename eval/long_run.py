@@ -28,7 +28,7 @@ from jaxmec.compilation import keep_compiled
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.environment import Policy
 from jaxmec.evaluation import LongRun, at_equal_energy, long_runs, mean_and_interval
-from jaxmec.long_run import ASCENT, ascend, lower_bound
+from jaxmec.long_run import ASCENT, ascend, lower_bound, priced_states
 from jaxmec.lyapunov import FixedMultipliers
 from jaxmec.policies import make_policy
 from jaxmec.reporting.console import fail, say, terminal
@@ -152,11 +152,10 @@ def main(flags: Flags) -> int:
     key_dual, key = jax.random.split(jax.random.key(flags.seed))
     say(console, "looking for the multipliers of the budgets")
     states, multipliers = ascend(env, key_dual, params, flags.episodes)
-    priced = jax.vmap(env.priced, (0, 0, None))
     runs: dict[str, list[LongRun]] = {}
 
     def evaluate(name: str, env: EdgeInferenceEnv, params: EnvParams, policies: list[Policy]) -> None:
-        start = priced(states, multipliers, params)
+        start = priced_states(env, states, multipliers, params)
         named = {str(seed): policy for seed, policy in enumerate(policies)}
         found = long_runs(env, named, key, params, flags.episodes, flags.slots, start)
         runs[name] = list(found.values())

@@ -11,12 +11,8 @@ WORK = np.array([[1.0, 0, 0, 0, 2, 1], [0, 2.0, 0, 0, 1, 3], [0, 0, 3.0, 1, 5, 2
 
 
 @pytest.fixture(scope="module")
-def study():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[2] / "eval"))
-        import latency
-
-        yield latency
+def study(command):
+    return command("latency")
 
 
 def test_rivals_recover_the_constants_that_made_the_times(study):

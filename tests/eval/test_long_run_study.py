@@ -1,7 +1,5 @@
 """The long-run study's rows, by hand."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -9,12 +7,8 @@ from jaxmec.evaluation import LongRun, mean_and_interval
 
 
 @pytest.fixture(scope="module")
-def study():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[2] / "eval"))
-        import long_run
-
-        yield long_run
+def study(command):
+    return command("long_run")
 
 
 def made(delay, equal):

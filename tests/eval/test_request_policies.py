@@ -1,7 +1,5 @@
 """The study of what requests meet: what its policies know, and its differences, by hand."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,12 +9,8 @@ from jaxmec.requests.study import Tally
 
 
 @pytest.fixture(scope="module")
-def study():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[2] / "eval"))
-        import request_policies
-
-        yield request_policies
+def study(command):
+    return command("request_policies")
 
 
 def test_policies_differ_in_what_their_slot_problem_knows(study):
