@@ -69,13 +69,13 @@ def main(argv: list[str], program: str = "jaxmec eval") -> int:
         scenario = flags.scenario or (scenario_of(flags.run) if flags.run else DEFAULT)
         fidelity = load_config(flags.run).fidelity if flags.run else RunConfig.fidelity
         env, params = jaxmec.make(scenario, fidelity=fidelity)
-        for device in devices_of(scenario):
-            say(messages, device.error_text())
         policies = make_policies((*flags.policies, *flags.policy), env)
         if flags.run:
             for number in flags.candidates:
                 name = LEARNED if number == 1 else f"{LEARNED}, best of {number}"
                 policies[name] = load_policy(flags.run, env, number)
+        for device in devices_of(scenario):
+            say(messages, device.error_text())
         own = flags.run is not None and flags.scenario is None
         evaluated = "evaluation" if own else f"evaluation-{Path(scenario).stem}"
         folder = flags.out or (flags.run or Path("runs")) / evaluated
