@@ -80,6 +80,14 @@ def train(env: EdgeInferenceEnv, algorithm: PPO, params: EnvParams, starts: list
     return learners
 
 
+def judge(runs: Mapping[str, list[LongRun]], multipliers: dict[str, jax.Array], bound: np.ndarray) -> list[Row]:
+    """The rows of runs whose energy has no price yet."""
+    priced = {name: [at_equal_energy(run, multipliers, bound) for run in seeds] for name, seeds in runs.items()}
+    return summarise(
+        priced, bound, sum(float(np.mean(np.sum(prices, axis=-1))) for prices in multipliers.values())
+    )
+
+
 def summarise(runs: Mapping[str, list[LongRun]], bound: np.ndarray, weight_s: float) -> list[Row]:
     """One row per policy: means over seeds and episodes, and half-widths of 95 % intervals over episodes.
 
@@ -191,9 +199,7 @@ def main(flags: Flags) -> int:
         learn(f"learner, multipliers, γ = {algorithm.discount:g}", kept, constant, fine, algorithm, fresh)
 
     bound = lower_bound(env, runs["best_response, multipliers"][0].states, multipliers, params)
-    judged = {name: [at_equal_energy(run, multipliers, bound) for run in seeds] for name, seeds in runs.items()}
-    weight_s = sum(float(np.mean(np.sum(values, axis=-1))) for values in multipliers.values())
-    rows = summarise(judged, bound, weight_s)
+    rows = judge(runs, multipliers, bound)
     write_csv(flags.out / "long_run.csv", rows)
     delay_over_bound(flags.out / "long_run.png", rows)
     terminal(stderr=False).print(show(rows))

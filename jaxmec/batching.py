@@ -163,8 +163,17 @@ def _in_chunks(function: Callable[..., Any], chunk: int, args: tuple) -> Any:
     batch = jax.tree.leaves(args)[0].shape[0]
     if not isinstance(batch, int):
         return jax.vmap(lambda args: jax.tree.map(partial(jnp.squeeze, axis=-1), function(*_expanded(args))))(args)
-    if batch == 1 or jax.default_backend() != "cpu":
+
+    def at_once(*args: Any) -> Any:
         return _turned_back(function(*_turned(args)))
+
+    if batch == 1:
+        return at_once(*args)
+    return lax.platform_dependent(*args, cpu=partial(_one_after_another, function, chunk), default=at_once)
+
+
+def _one_after_another(function: Callable[..., Any], chunk: int, *args: Any) -> Any:
+    batch = jax.tree.leaves(args)[0].shape[0]
     fewest = max(-(-batch // chunk), 2 if batch >= 2 * _FEWEST else 1)
     parts = next((parts for parts in range(fewest, 2 * fewest) if batch % parts == 0), fewest)
     size = -(-batch // parts)

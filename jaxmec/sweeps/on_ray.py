@@ -164,10 +164,6 @@ def run_adaptive(
     config: SweepConfig, builder: Builder, folder: Folder, progress: Progress, resources: Resources
 ) -> None:
     """Let Optuna suggest one setting after another, learning from all that the folder's table holds."""
-    import optuna
-    from ray.tune.search.optuna import OptunaSearch
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     kinds: dict[Any, int] = {}
     for row in folder.rows:
         point = parse({path: row[path] for path in config.space}, config.space)
@@ -198,7 +194,27 @@ def run_adaptive(
         folder.add(rows)
         progress.chunk(rows, sum(row.get("seconds", 0.0) for row in rows))
 
-    search = OptunaSearch(
+    _fit(
+        tune.with_parameters(PointWorker, sweep=dump(config)),
+        {},
+        tune.TuneConfig(
+            search_alg=_optuna(config, known),
+            num_samples=left,
+            max_concurrent_trials=most,
+            reuse_actors=True,
+        ),
+        on_end,
+        resources,
+    )
+
+
+def _optuna(config: SweepConfig, known: Sequence[Sequence[Row]]) -> Any:
+    """The search, told what is known: the rows of every finished setting."""
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return OptunaSearch(
         space={path: distribution(space) for path, space in config.space.items()},
         metric="score",
         mode=config.mode,
@@ -210,18 +226,6 @@ def run_adaptive(
         evaluated_rewards=[_score(rows, config) for rows in known] or None,
         # Another seed after a resumption, or the first suggestions would be drawn again.
         seed=config.search_seed + len(known),
-    )
-    _fit(
-        tune.with_parameters(PointWorker, sweep=dump(config)),
-        {},
-        tune.TuneConfig(
-            search_alg=search,
-            num_samples=left,
-            max_concurrent_trials=most,
-            reuse_actors=True,
-        ),
-        on_end,
-        resources,
     )
 
 
