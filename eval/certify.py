@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import tyro
+from rich.progress import track
 from rich.table import Table
 
 import jaxmec
@@ -85,7 +86,7 @@ def main(flags: Flags) -> int:
                 env.solver,
                 max_seconds=flags.max_seconds,
             )
-            for i in range(len(masks))
+            for i in track(range(len(masks)), "proving optima", console=messages)
         ]
     except (ValueError, OSError) as error:
         return fail(messages, error)
