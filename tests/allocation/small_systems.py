@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxmec
-from jaxmec.allocation import allocate
+from jaxmec.allocation import allocate, cut_costs
 
 DEVICES = ("raspberry_pi_4", "raspberry_pi_5", "jetson_nano", "snapdragon_855")
 NETWORKS = ("alexnet", "resnet18", "mobilenet_v2", "resnet50", "vgg16")
@@ -75,3 +75,48 @@ def exhaustive_optima(cut_problems, masks):
         return jax.vmap(value)(combinations).min()
 
     return np.asarray(jax.jit(lambda *systems: jax.lax.map(lambda one: best(*one), systems))(cut_problems, masks))
+
+
+def as_float64(problems):
+    """The same numbers in float64, under `jax.enable_x64`."""
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), problems)
+
+
+def dual_maxima(problems, masks):
+    """The dual's maxima [count], in float64; below zero it is no bound, and zero is."""
+    with jax.enable_x64(True):
+        found = np.asarray(jax.jit(_dual_maxima)(as_float64(problems), jnp.asarray(np.asarray(masks))))
+    return np.maximum(found, 0.0)
+
+
+def _dual_maxima(problems, masks, zooms=14, width=9):
+    """Grids over the roots of both prices, each half as wide as the last."""
+    count = masks.shape[0]
+    offsets = jnp.stack(jnp.meshgrid(*[jnp.linspace(-1.0, 1.0, width)] * 2, indexing="ij")).reshape(2, -1).T
+
+    def dual(problem, mask, roots):
+        costs = cut_costs(problem, *roots**2)
+        return jnp.sum(jnp.min(jnp.where(mask, costs, jnp.inf), axis=-1)) - jnp.sum(roots**2)
+
+    duals = jax.vmap(dual)
+
+    def zoom(number, best):
+        def look(offset, best):
+            value, centre, found = best
+            roots = jnp.maximum(centre + offset[None] * half, 0.0)
+            here = duals(problems, masks, roots)
+            better = here > value
+            return jnp.where(better, here, value), centre, jnp.where(better[:, None], roots, found)
+
+        half = top * 0.5 ** (number + 1)
+        value, centre, _ = best
+        value, _, found = jax.lax.fori_loop(
+            0, len(offsets), lambda i, best: look(offsets[i], best), (value, centre, centre)
+        )
+        return value, found, found
+
+    # Beyond the cost of everything at the cheapest prices no price can help.
+    free = jax.vmap(lambda problem, mask: dual(problem, mask, jnp.full(2, 1.0)) + 2.0)(problems, masks)
+    top = 2.0 * jnp.sqrt(free)[:, None] * jnp.ones((1, 2))
+    start = (jnp.full(count, -jnp.inf), 0.5 * top, 0.5 * top)
+    return jax.lax.fori_loop(0, zooms, zoom, start)[0]
