@@ -62,6 +62,8 @@ def test_problems_of_random_scenarios_are_inside_the_domain(study):
         ("radio", "noise_dbm_per_hz", -1),
         ("", "tradeoff", 1e38),
         ("", "tradeoff", 1e-38),
+        ("", "knee", 0.96),
+        ("", "waiting_scale", 101),
     ],
 )
 def test_numbers_beyond_any_system_are_refused_by_name(study, section, name, value):

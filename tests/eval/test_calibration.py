@@ -1,0 +1,46 @@
+"""What makes the default scenario worth solving, at a reduced size, and the verdicts by hand."""
+
+import pytest
+
+import jaxmec
+from jaxmec.evaluation import EvaluationConfig, evaluate_policies
+from jaxmec.policies import make_policy
+from jaxmec.scenario import DEFAULT
+
+
+@pytest.fixture(scope="module")
+def study(command):
+    return command("calibration")
+
+
+def test_no_table_no_first_slot_and_no_closed_form_decides_the_default(study):
+    env, params = jaxmec.make(DEFAULT)
+    policies = {name: make_policy(name, env) for name in study.POLICIES}
+    comparison = evaluate_policies(env, params, policies, EvaluationConfig(num_envs=8, num_slots=60))
+    static, once, search, binding, used, second, unstable, over = study.findings(env, comparison)
+    # Few episodes: the intervals of the first two are wide, and what is asked of 64 is asked of their upper ends.
+    assert static.found + static.interval >= 0.15
+    assert static.found - static.interval > 0
+    assert once.found + once.interval >= 0.08
+    assert once.found - once.interval > 0
+    assert search.holds
+    assert binding.holds
+    assert used.found <= 1.03
+    assert second.holds
+    assert unstable.holds
+    assert over.found <= 0.04
+    assert study.verdict([static, once, search]).startswith("Only search and learning decide it")
+
+
+@pytest.mark.parametrize(
+    ("static", "once", "search", "words"),
+    [
+        (0.02, 0.5, 0.5, "A lookup table decides it: the best of them is within 2.0%"),
+        (0.2, 0.01, 0.5, "The first slot decides it: what is chosen there and kept is within 1.0%"),
+        (0.2, 0.1, 0.001, "The closed form decides it: its slot objective is within 0.1%"),
+        (0.2, 0.1, 0.02, "Only search and learning decide it: a table is 20% slower, the first slot's cuts 10%"),
+    ],
+)
+def test_who_decides_is_said_in_words(study, static, once, search, words):
+    found = [study.Finding("", "", value, True) for value in (static, once, search)]
+    assert study.verdict(found).startswith(words)
