@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxmec.allocation import OPTIONAL_LEAVES, SHARED_LEAVES, USER_LEAVES, SlotProblem
+from jaxmec.allocation import CUT_LEAVES, OPTIONAL_LEAVES, SHARED_LEAVES, USER_LEAVES, SlotProblem
 from jaxmec.channel import uplink_rate
 from jaxmec.delay import waiting_time
 
@@ -62,8 +62,8 @@ def equal_share_times(cut_problems: SlotProblem) -> Stages:
 
 def aligned(cut_problems: SlotProblem) -> SlotProblem:
     """Every leaf as [N or 1, K or 1, ...], with any batch behind."""
-    told = [name for name in OPTIONAL_LEAVES if getattr(cut_problems, name) is not None]
-    wide = {name: jnp.expand_dims(getattr(cut_problems, name), 1) for name in (*USER_LEAVES[3:], *told)}
+    told = [name for name in (*USER_LEAVES, *OPTIONAL_LEAVES) if getattr(cut_problems, name) is not None]
+    wide = {name: jnp.expand_dims(getattr(cut_problems, name), 1) for name in told if name not in CUT_LEAVES}
     wide |= {name: jnp.expand_dims(getattr(cut_problems, name), (0, 1)) for name in SHARED_LEAVES}
     return cut_problems.replace(**wide)
 
@@ -103,6 +103,8 @@ def aligned_costs(problem: SlotProblem, action_mask: Array) -> tuple[Stages, Arr
         own += server_energy * problem.server_work_s * server_share**2
         if problem.backlog_price is not None:
             own += problem.backlog_price * rate_hz * slowest
+        if problem.return_s is not None:
+            own += delay_price * problem.return_s
         return (device_s, uplink_s, server_s), own + band_root**2 * band_share + server_root**2 * server_share
 
     first = band.guess(), server.guess()

@@ -66,6 +66,7 @@ class EnvParams(struct.PyTreeNode):
     episode_slots: Array  # int32[]
     waiting_scale: Array | None = None  # [N] factor on the formula's waiting time; None: 1, Poisson requests
     backlog_weight: Array | None = None  # [N] of unfinished work in the slot problem, at request fidelity; None: 0
+    return_s: Array | None = None  # [M, K] delay behind the last stage: the way back and a round trip; None: 0
 
 
 def _replace(params: EnvParams, **updates: Any) -> EnvParams:
@@ -282,7 +283,7 @@ class EdgeInferenceEnv:
         return self._problem(state, params, (self._nearest_valid_cut(state, action, params),))
 
     def cut_problems(self, state: EnvState, params: EnvParams) -> SlotProblem:
-        """The slot problem of every cut at once: the three work leaves are [N, K], the others as ever."""
+        """The slot problem of every cut at once: its `CUT_LEAVES` are [N, K], the others as ever."""
         return self._problem(state, params, ())
 
     def slot_prices(self, state: EnvState, params: EnvParams) -> SlotPrices:
@@ -460,6 +461,7 @@ class EdgeInferenceEnv:
             waiting_scale=params.waiting_scale,
             backlog_price=self.fidelity.backlog_price(state, prices.delay, params),
             capacity_bps=capacity_bps,
+            return_s=None if params.return_s is None else params.return_s[state.network, *cut],
         )
 
     def _draw_state(self, key: Array, params: EnvParams) -> EnvState:

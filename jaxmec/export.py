@@ -79,6 +79,7 @@ def export_policy(
         device_work_s, uplink_bits, server_work_s float32[b, N, K]; valid_cut bool[b, N, K]: what each cut demands
         device_power_w, tx_power_w, device_budget_j, delay_weight [b, N]
         bandwidth_hz, server_power_w, server_budget_j, tradeoff, slot_s, knee [b]
+        return_s [b, N, K] delay of the way back, if the environment has one
 
       and returns cut int32[b, N], device_share, bandwidth_share and server_share float32[b, N], and objective [b].
       A policy that draws does so with one fixed key.
@@ -132,6 +133,8 @@ def measurements(env: EdgeInferenceEnv, state: EnvState, params: EnvParams) -> M
         "slot_s": params.slot_s,
         "knee": params.knee,
     }
+    if problem.return_s is not None:
+        measured["return_s"] = problem.return_s
     return {name: value[None] for name, value in measured.items()}
 
 
@@ -262,6 +265,7 @@ def _as_measured(env: EdgeInferenceEnv, measured: Measured) -> tuple[EnvState, E
         uplink_bits=measured["uplink_bits"],
         server_work_s=measured["server_work_s"],
         valid_cut=measured["valid_cut"],
+        return_s=measured.get("return_s"),
         device_budget_j=of_class("device_budget_j"),
         network_probability=uniform,
         device_probability=uniform,

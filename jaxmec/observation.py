@@ -93,7 +93,7 @@ def observe(cut_problems: SlotProblem, action_mask: Array, added: tuple[Array, .
     """The observation.
 
     Args:
-      cut_problems: slot problem whose three work leaves are [N, K], the others as ever.
+      cut_problems: slot problem whose `CUT_LEAVES` are [N, K], the others as ever.
       action_mask: bool[N, K], which cuts exist.
       added: A further features of every user, each [N], which follow the others.
 

@@ -39,6 +39,19 @@ def test_expected_cost_of_a_local_cut_is_near_that_of_the_best_speed(system):
         np.testing.assert_allclose([stage[n, last] for stage in stages[1:]], 0.0)
 
 
+def test_time_behind_the_last_stage_is_paid_and_seen(system):
+    env, params, state = system
+    problem, mask = env.cut_problems(state, params), env.action_mask(state, params)
+    costs = jax.jit(lambda return_s: expected_costs(problem.replace(return_s=return_s), mask)[1])
+    same = jnp.broadcast_to(jnp.arange(10.0)[:, None], mask.shape)  # for all cuts of a user: none becomes better
+    difference = costs(same) - costs(0.0 * same)
+    np.testing.assert_allclose(difference, problem.delay_price[:, None] * same, rtol=1e-4, atol=1e-3)
+    # Where only the device's own result need not return, it is best.
+    last = jnp.sum(mask, axis=-1) - 1
+    away = jnp.where(jnp.arange(mask.shape[1])[None] == last[:, None], 0.0, 1e4)
+    np.testing.assert_array_equal(jnp.argmin(jnp.where(mask, costs(away), jnp.inf), axis=-1), last)
+
+
 @pytest.mark.parametrize(
     ("scale", "within"), [(None, 1.001), (0.1, 1.04), (1.0, 1.001), (4.0, 1.001), (30.0, 1.06)]
 )

@@ -148,6 +148,18 @@ def test_a_gateway_runs_a_learned_policy_from_measurements_without_the_package(s
         np.testing.assert_allclose(decision[name], getattr(here, name), rtol=5e-3, atol=1e-4)
 
 
+def test_the_way_back_is_measured_where_there_is_one(system, slots):
+    _, states, _ = slots
+    objectives = []
+    for wire in ({}, {"round_trip_s": 0.5}):
+        env, params = jaxmec.make("coinfer4", num_users=2, wire=wire)
+        measured = export.measurements(env, jax.tree.map(lambda leaf: leaf[0], states), params)
+        assert ("return_s" in measured) == bool(wire)
+        objectives.append(export.export_policy("edge_only", env).call(measured)["objective"][0])
+    added = float(params.tradeoff * jnp.sum(params.delay_weight)) * 0.5
+    assert objectives[1] - objectives[0] == pytest.approx(added, rel=1e-4)
+
+
 def test_what_cannot_be_exported_is_refused(system, tmp_path):
     env, _ = system
     with pytest.raises(ValueError, match=r"policy: got 'static'; allowed are policies that need nothing but"):

@@ -161,6 +161,23 @@ def test_a_measured_profile_of_ones_own_serves_as_a_network(tmp_path):
     np.testing.assert_array_equal(params.uplink_bits[0], [8 * 12 + 32, 8 * 12 + 32, 0])  # and a scale
 
 
+def test_the_way_back_is_part_of_every_cut_but_the_devices_own(tmp_path):
+    assert jaxmec.make(write(tmp_path))[1].return_s is None
+    two = f"[{group('alexnet')}, {group('resnet18')}]"
+    way_back = "{downlink_bits: 2e5, downlink_bps: 1e7, round_trip_s: 0.03}"
+    _, params = jaxmec.make(write(tmp_path, users=two, wire=way_back))
+    for cuts, seconds in zip(params.valid_cut, params.return_s, strict=True):
+        last = int(cuts.sum()) - 1
+        np.testing.assert_allclose(seconds[:last], 0.02 + 0.03, rtol=1e-6)
+        np.testing.assert_array_equal(seconds[last:], 0)
+    # Without a rate bits return at once, and a network's own count where the scenario tells none.
+    dataclasses.replace(profiles.load("alexnet"), downlink_bits=1e6).save(tmp_path / "own.json")
+    users = f"[{group('own.json')}]"
+    assert jaxmec.make(write(tmp_path, users=users))[1].return_s is None
+    _, params = jaxmec.make(write(tmp_path, users=users, wire="{downlink_bps: 4e6}"))
+    assert params.return_s[0, 0] == 0.25
+
+
 def test_a_trace_drives_the_arrivals(tmp_path):
     (tmp_path / "log.csv").write_text("time\n0.1\n0.2\n1.5\n2.5\n")
     _, params = jaxmec.make(write(tmp_path, arrivals="{process: trace, trace_file: log.csv, trace_column: time}"))
@@ -189,6 +206,12 @@ def test_a_process_has_the_fields_of_its_settings(tmp_path):
         (
             {"devices": "{mine: {power_w: 0, measured_s: {alexnet: 1}}}"},
             "mine.yaml: devices.mine.power_w: got 0.0; allowed is a number at least 1e-06 and at most 1000000",
+        ),
+        ({"wire": "{downlink_bps: 0}"}, "wire.downlink_bps: got 0.0; allowed is a number at least 1"),
+        ({"wire": "{round_trip_s: -1}"}, "wire.round_trip_s: got -1.0; allowed is a number at least 0"),
+        (
+            {"wire": "{downlink_bits: 1e12, downlink_bps: 1}"},
+            r"wire, in seconds of the way back: got 0 to 1e\+12; allowed is 0 to 1e\+06",
         ),
         ({"version": "0"}, "mine.yaml: version: got 0; allowed is a number at least 1"),
         ({"users": "[]"}, "mine.yaml: users: got an empty list"),

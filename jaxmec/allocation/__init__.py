@@ -7,6 +7,7 @@ from jaxmec.allocation._allocate import MIN_GAIN, Allocation, Status, allocate
 from jaxmec.allocation._bound import LowerBound, cut_costs, lower_bound
 from jaxmec.allocation._certify import Certificate, CertifyStatus, certify
 from jaxmec.allocation._problem import (
+    CUT_LEAVES,
     DOMAIN,
     OPTIONAL_LEAVES,
     SHARED_LEAVES,
@@ -21,6 +22,7 @@ from jaxmec.allocation._rounding import Rounding, round_bound
 from jaxmec.allocation._solver import SolverConfig
 
 __all__ = [
+    "CUT_LEAVES",
     "DOMAIN",
     "MIN_GAIN",
     "OPTIONAL_LEAVES",

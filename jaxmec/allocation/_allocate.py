@@ -13,7 +13,7 @@ from jax import Array, lax
 from jaxmec.allocation import _solver
 from jaxmec.allocation._certificate import user_bounds
 from jaxmec.allocation._implicit import tangent
-from jaxmec.allocation._problem import SlotProblem, check, into_domain, objective
+from jaxmec.allocation._problem import SlotProblem, check, into_domain, objective, return_cost
 from jaxmec.allocation._solver import Demand, Iterate, SolverConfig
 from jaxmec.batching import batch_last
 
@@ -79,10 +79,12 @@ def allocate(problem: SlotProblem, config: SolverConfig = SolverConfig()) -> All
     answer = _solution(config, demand)
     device, band, server = _solver.shares(demand, answer.point)
     gap = lax.stop_gradient(answer.gap)
+    fixed = return_cost(inside)
+    optimum = answer.objective if fixed is None else answer.objective + jnp.sum(fixed)
     # The objective is always that of the problem that was asked for.
     asked = objective(*lax.stop_gradient((problem, device, band, server)))
     asked = jnp.where(jnp.isfinite(asked), asked, float(jnp.finfo(dtype).max))
-    elsewhere = asked - lax.stop_gradient(answer.objective)
+    elsewhere = asked - lax.stop_gradient(optimum)
     status = jnp.where(gap <= config.gap_tolerance(dtype), Status.OPTIMAL, Status.INEXACT)
     return Allocation(
         device_share=device,
@@ -90,7 +92,7 @@ def allocate(problem: SlotProblem, config: SolverConfig = SolverConfig()) -> All
         server_share=server,
         bandwidth_price=jnp.where(jnp.any(demand.uplink_s > 0), answer.point.band_price[0], 0.0),
         server_price=jnp.where(jnp.any(demand.server_s > 0), answer.point.server_price[0], 0.0),
-        objective=answer.objective + jnp.where(outside, elsewhere, 0.0),
+        objective=optimum + jnp.where(outside, elsewhere, 0.0),
         duality_gap=jnp.where(outside, 1.0, gap),
         status=jnp.where(outside, Status.OUT_OF_DOMAIN, status).astype(jnp.int32),
     )

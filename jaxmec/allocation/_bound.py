@@ -20,7 +20,7 @@ from jax import Array, lax
 from jaxmec.allocation import _planes, _solver
 from jaxmec.allocation._planes import Planes
 from jaxmec.allocation._priced import Priced, priced_costs
-from jaxmec.allocation._problem import SlotProblem
+from jaxmec.allocation._problem import SlotProblem, return_cost
 from jaxmec.allocation._solver import Demand, SolverConfig
 from jaxmec.batching import alike, batch_last
 
@@ -51,14 +51,15 @@ def cut_costs(
     Certified from below, so never above the true minimum but for rounding.
 
     Args:
-      cut_problems: slot problem whose three work leaves are [N, K].
+      cut_problems: slot problem whose `CUT_LEAVES` are [N, K].
       bandwidth_price: [] at least zero.
       server_price: [] at least zero.
       config: its iterations are those of each user's problem.
     """
     demand = _rows(cut_problems)
     cost = priced_costs(demand, bandwidth_price[None], server_price[None], config.iterations).cost
-    return cost.reshape(cut_problems.device_work_s.shape)
+    cost, fixed = cost.reshape(cut_problems.device_work_s.shape), return_cost(cut_problems)
+    return cost if fixed is None else cost + fixed
 
 
 def lower_bound(
@@ -72,7 +73,7 @@ def lower_bound(
     The dual's maximum over the prices, from below: within `uncertainty` of it, and never less than zero.
 
     Args:
-      cut_problems: slot problem whose three work leaves are [N, K].
+      cut_problems: slot problem whose `CUT_LEAVES` are [N, K].
       action_mask: bool[N, K], the cuts that exist.
       config: its iterations are those of each user's problem at given prices.
       prices: [2] of band and server, where the search starts; a guess of its own if absent.
@@ -80,10 +81,11 @@ def lower_bound(
     if prices is None:
         prices = jnp.full(2, -1.0, cut_problems.snr.dtype)
 
-    def search(demand: Demand, action_mask: Array, prices: Array) -> LowerBound:
-        return _maximum(demand, action_mask, prices, config.iterations)
+    def search(demand: Demand, fixed: Array | None, action_mask: Array, prices: Array) -> LowerBound:
+        return _maximum(demand, fixed, action_mask, prices, config.iterations)
 
-    return batch_last(search, action_mask.size)(_rows(cut_problems), action_mask, prices)
+    rows, fixed = _rows(cut_problems), return_cost(cut_problems)
+    return batch_last(search, action_mask.size)(rows, fixed, action_mask, prices)
 
 
 class _Search(NamedTuple):
@@ -101,14 +103,21 @@ class _Search(NamedTuple):
     done: Array  # bool[B]
 
 
-def _maximum(demand: Demand, action_mask: Array, prices: Array, iterations: int) -> LowerBound:
-    """The dual's maximum for rows [N K, B] from prices [2, B], or from a guess where those are negative."""
+def _maximum(
+    demand: Demand, fixed: Array | None, action_mask: Array, prices: Array, iterations: int
+) -> LowerBound:
+    """The dual's maximum for rows [N K, B] from prices [2, B], or from a guess where those are negative.
+
+    `fixed` [N, K, B] is what each cut costs whatever the shares.
+    """
     shape = action_mask.shape
 
     def step(state: _Search) -> _Search:
         prices = state.prices
         priced = priced_costs(demand, prices[:1], prices[1:], iterations)
         priced = Priced(*(leaf.reshape(shape) for leaf in priced))
+        if fixed is not None:
+            priced = priced._replace(cost=priced.cost + fixed)
         constant = priced.cost - priced.band * prices[:1, None] - priced.server * prices[1:, None]
         new = Planes(constant, priced.band, priced.server)
         planes = Planes(

@@ -69,7 +69,7 @@ def certify(
     Runs on the host: it can be neither jitted nor mapped.
 
     Args:
-      cut_problems: slot problem whose three work leaves are [N, K].
+      cut_problems: slot problem whose `CUT_LEAVES` are [N, K].
       action_mask: bool[N, K], the cuts that exist.
       gap: relative to the objective of the cuts found; above the allocation's own tolerance of 1e-5.
       config: static settings of the solver.

@@ -21,7 +21,8 @@ USER_LEAVES = (
     "delay_price",
     "energy_price",
 )
-OPTIONAL_LEAVES = ("waiting_scale", "backlog_price", "capacity_bps")  # of users
+OPTIONAL_LEAVES = ("waiting_scale", "backlog_price", "capacity_bps", "return_s")  # of users
+CUT_LEAVES = ("device_work_s", "uplink_bits", "server_work_s", "return_s")  # those that a cut decides
 SHARED_LEAVES = ("bandwidth_hz", "server_power_w", "server_energy_price", "slot_s", "knee")
 
 
@@ -44,6 +45,7 @@ DOMAIN = {
     "waiting_scale": (0.0, 1e6),
     "backlog_price": (0.0, 1e9),
     "capacity_bps": (0.0, 1e18),
+    "return_s": (0.0, 1e6),
 }
 
 
@@ -57,7 +59,7 @@ class SlotProblem(struct.PyTreeNode):
     with band and server shares each adding up to at most one; θ_n is the time of the user's slowest stage. Work of
     zero means that the user skips the stage. `DOMAIN` has the values that every leaf may take.
 
-    Three leaves are optional. None stands for the value that is told and costs nothing; it is part of the
+    Four leaves are optional. None stands for the value that is told and costs nothing; it is part of the
     structure, so problems of one batch have the same leaves.
     """
 
@@ -80,6 +82,7 @@ class SlotProblem(struct.PyTreeNode):
     # the drift Q (λ θ - 1) slot_s, so that backlog_price = Q slot_s; None: 0
     backlog_price: Array | None = None
     capacity_bps: Array | None = None  # [N] bits/s of the whole band; snr counts where it is 0; None: 0
+    return_s: Array | None = None  # [N] delay behind the last stage, where no request waits for another; None: 0
 
 
 class Outcome(struct.PyTreeNode):
@@ -97,6 +100,8 @@ def evaluate(problem: SlotProblem, device_share: Array, bandwidth_share: Array, 
     times = stage_times(problem, device_share, bandwidth_share, server_share)
     scale = 1.0 if problem.waiting_scale is None else problem.waiting_scale
     delay_s = serial_delay(times, problem.arrival_rate_hz, problem.knee, scale)
+    if problem.return_s is not None:
+        delay_s += problem.return_s
     requests = problem.slot_s * problem.arrival_rate_hz
     device_energy_j = requests * (
         problem.device_power_w * problem.device_work_s * device_share**2 + problem.tx_power_w * times[..., 1]
@@ -134,6 +139,13 @@ def stage_times(problem: SlotProblem, device_share: Array, bandwidth_share: Arra
         ],
         axis=-1,
     )
+
+
+def return_cost(problem: SlotProblem) -> Array | None:
+    """What the delay behind the last stage costs, shaped as `return_s`: no share changes it, so no solver sees it."""
+    if problem.return_s is None:
+        return None
+    return jnp.expand_dims(problem.delay_price, tuple(range(1, problem.return_s.ndim))) * problem.return_s
 
 
 def check(problem: SlotProblem) -> None:

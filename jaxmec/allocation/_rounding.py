@@ -11,13 +11,12 @@ from jax import Array, lax
 
 from jaxmec.allocation._allocate import MIN_GAIN, allocate
 from jaxmec.allocation._bound import LowerBound
-from jaxmec.allocation._problem import SlotProblem
+from jaxmec.allocation._problem import CUT_LEAVES, SlotProblem
 from jaxmec.allocation._solver import SolverConfig
 
 MAX_ROUNDS = 40
 _SINGLES = 64  # changes of one user's cut that are tried in a round: those of least regret
 _PAIRED = 8  # of which so many, those of least objective, are tried two at a time once none gains alone
-_WORK = ("device_work_s", "uplink_bits", "server_work_s")
 
 
 class Rounding(struct.PyTreeNode):
@@ -39,8 +38,9 @@ class _Search(NamedTuple):
 
 def problem_at(cut_problems: SlotProblem, cuts: Array) -> SlotProblem:
     """The slot problem of given cuts int32[N] from that of every cut."""
+    of_cuts = {name: leaf for name in CUT_LEAVES if (leaf := getattr(cut_problems, name)) is not None}
     return cut_problems.replace(
-        **{name: jnp.take_along_axis(getattr(cut_problems, name), cuts[:, None], axis=-1)[:, 0] for name in _WORK}
+        **{name: jnp.take_along_axis(leaf, cuts[:, None], axis=-1)[:, 0] for name, leaf in of_cuts.items()}
     )
 
 
@@ -52,7 +52,7 @@ def round_bound(cut_problems: SlotProblem, bound: LowerBound, config: SolverConf
     of it, which is most of what there is to compile.
 
     Args:
-      cut_problems: slot problem whose three work leaves are [N, K].
+      cut_problems: slot problem whose `CUT_LEAVES` are [N, K].
       bound: its lower bound.
       config: static settings of the solver.
     """

@@ -53,6 +53,8 @@ def greedy(env: EdgeInferenceEnv) -> Policy:
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         problem = env.cut_problems(state, params)
         seconds = sum(equal_share_times(problem))
+        if problem.return_s is not None:
+            seconds += problem.return_s
         mask = env.action_mask(state, params)
         return jnp.argmin(jnp.where(mask, seconds, jnp.inf), axis=-1).astype(jnp.int32)
 

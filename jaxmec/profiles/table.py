@@ -43,9 +43,13 @@ class Stages:
           downlink_bps: of the downlink.
           round_trip_s: propagation and protocol, wherever the server takes part.
         """
+        stages_s = self.device_work_s + self.uplink_bits / rate_bps + self.server_work_s
+        return stages_s + self.return_s(downlink_bps, round_trip_s)
+
+    def return_s(self, downlink_bps: float = math.inf, round_trip_s: float = 0.0) -> np.ndarray:
+        """Seconds of the way back and the round trip at every cut: float64[K]. Arguments as for `delay_s`."""
         travels = (self.uplink_bits > 0) | (self.downlink_bits > 0) | (self.server_work_s > 0)
-        wire_s = self.uplink_bits / rate_bps + self.downlink_bits / downlink_bps + round_trip_s * travels
-        return self.device_work_s + wire_s + self.server_work_s
+        return self.downlink_bits / downlink_bps + round_trip_s * travels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -66,12 +66,14 @@ class RequestFidelity:
             request_objective [] the slot objective with the delay per expected request for the mean delay;
             late_objective [] the same if a request costs its deadline when it misses it, and nothing else;
             where they are recorded, request_arrival_s [R, N] and request_departure_s [R, N, 3] from each stage, both
-            after the slot's start and without meaning past `request_count`.
+            after the slot's start and without meaning past `request_count`, and request_return_s [N] from the last
+            stage back to the user.
         """
         problem, carried = decision.problem, state.fidelity
         expected = problem.arrival_rate_hz * params.slot_s
         drawn = params.requests.draw(key, carried.arrivals, self.max_requests)
-        slot = Slot(drawn, expected, params.slot_s, decision.stage_times, carried.backlog_s, params.deadline_s)
+        met = params.slot_s, decision.stage_times, carried.backlog_s, params.deadline_s, problem.return_s
+        slot = Slot(drawn, expected, *met)
         served = serve(params.requests.intervals, slot, self.record)
         carried = Carried(
             arrivals=params.requests.step(carried.arrivals, drawn, served.count, served.wait),
@@ -95,7 +97,11 @@ class RequestFidelity:
             "late_objective": objective(served.late * params.deadline_s),
         }
         if served.arrival_s is not None and served.departure_s is not None:
-            info |= {"request_arrival_s": served.arrival_s, "request_departure_s": served.departure_s}
+            info |= {
+                "request_arrival_s": served.arrival_s,
+                "request_departure_s": served.departure_s,
+                "request_return_s": jnp.zeros_like(expected) if problem.return_s is None else problem.return_s,
+            }
         return carried, info
 
     def features(self, state: EnvState, params: EnvParams) -> tuple[Array, ...]:

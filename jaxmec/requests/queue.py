@@ -47,6 +47,7 @@ class Slot(struct.PyTreeNode):
     stage_times: Array  # [N, 3] s
     backlog_s: Array  # [N, 3] after the slot's start until each stage has finished what came before
     deadline_s: Array  # [N]
+    return_s: Array | None = None  # [N] from the last stage back to the user; None: 0
 
 
 def serve(intervals: Callable[[Any], Array], slot: Slot, record: bool = False) -> Served:
@@ -99,6 +100,7 @@ def _serve(intervals: Array, slot: Slot, record: bool) -> Served:
     """As `serve`, with any batch as the last axis."""
     seconds = jnp.expand_dims(slot.slot_s, 0) / jnp.maximum(slot.expected, _RAREST)
     services = [slot.stage_times[:, i] for i in range(3)]
+    way_back = 0.0 if slot.return_s is None else slot.return_s
 
     def request(carry: tuple, interval: Array) -> tuple[tuple, Any]:
         time, following, count, total, longest, late, *free = carry
@@ -106,7 +108,7 @@ def _serve(intervals: Array, slot: Slot, record: bool) -> Served:
         exists = time < slot.expected
         arrival = time * seconds
         departures = _through(arrival, services, free)
-        delay = jnp.where(exists, departures[-1] - arrival, 0.0)
+        delay = jnp.where(exists, departures[-1] - arrival + way_back, 0.0)
         after = (
             time,
             jnp.minimum(following, jnp.where(exists, jnp.inf, time)),

@@ -300,7 +300,9 @@ def _chunk(
             slots=jnp.ones((), jnp.int32),
             sketch=None,
         )
-        delays_s = info["request_departure_s"][..., -1] - info["request_arrival_s"]
+        delays_s = (
+            info["request_departure_s"][..., -1] - info["request_arrival_s"] + info["request_return_s"][None]
+        )
         return told, delays_s, jnp.arange(len(delays_s))[:, None] < count[None]
 
     def replication(key: Array, state: EnvState) -> tuple[EnvState, Tally, Tally]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,6 +48,8 @@ def assemble(
         _load(lambda name: profiles.load(_relative(name, path)), name, path, "users.networks")
         for name in network_names
     ]
+    if config.wire.downlink_bits is not None:
+        networks = [dataclasses.replace(network, downlink_bits=config.wire.downlink_bits) for network in networks]
     if config.wire.prune:
         networks = [network.pruned(config.wire.activation_bits) for network in networks]
     *classes, server = device_classes(config, path)
@@ -152,6 +156,8 @@ def _check_domain(params: EnvParams, path: Path) -> None:
         "users.initial_queue over energy_budget_j": ("energy_price", device_price),
         "server.initial_queue over energy_budget_j": ("server_energy_price", server_price),
     }
+    if params.return_s is not None:
+        values["wire, in seconds of the way back"] = ("return_s", params.return_s)
     if not isinstance(params.channel, CapacityChannel):
         limits = _snr_limits(params.channel, params)
         values["radio: snr, from powers, distances, losses and noise"] = ("snr", limits)
@@ -213,12 +219,18 @@ def _works(
         # Rows beyond a network's last cut repeat it, so that masked entries stay ordinary numbers.
         return np.pad(column, (0, num_cuts - len(column)), mode="edge")
 
-    bits = config.wire.activation_bits
-    stages = [[devices.stage_seconds(network, device, server, bits) for device in classes] for network in networks]
+    wire = config.wire
+    stages = [
+        [devices.stage_seconds(network, device, server, wire.activation_bits) for device in classes]
+        for network in networks
+    ]
+    way_back = wire.downlink_bps or math.inf, wire.round_trip_s
+    return_s = np.array([pad(row[0].return_s(*way_back)) for row in stages])
     return {
         "device_work_s": default_float([[pad(stage.device_work_s) for stage in row] for row in stages]),
         "uplink_bits": default_float([pad(row[0].uplink_bits) for row in stages]),
         "server_work_s": default_float([pad(row[0].server_work_s) for row in stages]),
+        "return_s": default_float(return_s) if return_s.any() else None,
         "valid_cut": jnp.asarray(np.arange(num_cuts) < np.array([[len(network)] for network in networks])),
     }
 

@@ -73,10 +73,18 @@ class Server:
 
 @dataclasses.dataclass(frozen=True)
 class Wire:
-    """What crosses a cut."""
+    """What crosses a cut, and how long its result takes to come back.
+
+    Where the server runs the last layer, `downlink_bits` return at `downlink_bps`; where it runs any, or something is
+    sent, the round trip is added. The way back is the user's own: its delay counts, and nobody waits for it.
+    """
 
     activation_bits: Literal[8, 16, 32] = 8  # per number of an activation
     prune: bool = True  # leave out cuts that send no less than an earlier one
+    downlink_bits: float | None = number(None, at_least=0, at_most=1e15)
+    """Of a result; the network's own if absent."""
+    downlink_bps: float | None = number(None, at_least=1, at_most=1e15)  # a result returns at once if absent
+    round_trip_s: float = number(0.0, at_least=0, at_most=1e3)  # of an empty message there and back
 
 
 @dataclasses.dataclass(frozen=True)

@@ -278,3 +278,27 @@ def test_wrong_leaves_are_told_by_name():
         allocate(jax.tree.map(lambda leaf: leaf[:0] if leaf.ndim else leaf, problem))
     with pytest.raises(ValueError, match="iterations: got 0"):
         SolverConfig(iterations=0)
+
+
+def test_time_behind_the_last_stage_moves_the_objective_by_its_price_and_no_share():
+    problem = jax.tree.map(lambda leaf: leaf[0], problems(0, 1, 3))
+    seconds = jnp.asarray([0.0, 0.5, 2.0], FLOAT)
+
+    @jax.jit
+    def solved(return_s):
+        def objective(return_s):
+            answer = allocate(problem.replace(return_s=return_s))
+            return answer.objective, answer
+
+        return jax.value_and_grad(objective, has_aux=True)(return_s)
+
+    (without, before), _ = solved(0.0 * seconds)
+    (value, after), slope = solved(seconds)
+    np.testing.assert_allclose(value, without + problem.delay_price @ seconds, rtol=1e-6)
+    np.testing.assert_allclose(slope, problem.delay_price, rtol=1e-6)
+    np.testing.assert_array_equal(after.bandwidth_share, before.bandwidth_share)
+    assert after.status == Status.OPTIMAL
+    shares = after.device_share, after.bandwidth_share, after.server_share
+    outcomes = [evaluate(problem.replace(return_s=s), *shares) for s in (None, seconds)]
+    np.testing.assert_allclose(outcomes[1].delay_s - outcomes[0].delay_s, seconds, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(outcomes[1].objective, value, rtol=1e-5)

@@ -7,7 +7,7 @@ import pytest
 from small_systems import as_float64, dual_maxima, exhaustive_optima, random_systems
 
 import jaxmec
-from jaxmec.allocation import cut_costs, lower_bound
+from jaxmec.allocation import SlotProblem, cut_costs, lower_bound, round_bound
 from jaxmec.delay import waiting_time
 
 PRICES = [(0.0, 0.0), (0.0, 3.0), (2e-3, 0.5), (5.0, 0.0), (40.0, 7.0), (3e3, 8e2)]
@@ -144,3 +144,45 @@ def test_regrets_bound_what_a_users_other_cuts_can_reach():
         best = exhaustive_optima(problems, forced)
         claimed = np.asarray(bounds.value + bounds.regret[:, 0, cut])
         assert (claimed[possible] <= best[possible] * (1.0 + 1e-6)).all()
+
+
+def test_time_behind_the_last_stage_rules_cuts_out_as_a_mask_does():
+    problem = SlotProblem(
+        device_work_s=jnp.asarray([[0.0, 0.1, 0.3], [0.0, 0.2, 0.5]]),
+        uplink_bits=jnp.asarray([[1e6, 2e5, 0.0], [2e6, 1e6, 0.0]]),
+        server_work_s=jnp.asarray([[0.02, 0.01, 0.0], [0.05, 0.02, 0.0]]),
+        arrival_rate_hz=jnp.asarray([1.0, 1.5]),
+        device_power_w=jnp.asarray([4.0, 6.0]),
+        tx_power_w=jnp.asarray([0.2, 0.2]),
+        snr=jnp.asarray([30.0, 100.0]),
+        delay_price=jnp.asarray([10.0, 20.0]),
+        energy_price=jnp.asarray([1.0, 2.0]),
+        bandwidth_hz=jnp.asarray(2e6),
+        server_power_w=jnp.asarray(200.0),
+        server_energy_price=jnp.asarray(0.1),
+        slot_s=jnp.asarray(1.0),
+        knee=jnp.asarray(0.9),
+    )
+
+    @jax.jit
+    def solved(return_s, mask):
+        of_cuts = problem.replace(return_s=return_s)
+        bound = lower_bound(of_cuts, mask)
+        return bound, round_bound(of_cuts, bound), cut_costs(of_cuts, bound.bandwidth_price, bound.server_price)
+
+    rows, cuts, seconds = jnp.arange(2), jnp.asarray([1, 2]), jnp.asarray([0.25, 0.5])
+    only = jnp.zeros((2, 3), bool).at[rows, cuts].set(True)
+    return_s = jnp.full((2, 3), 1e3).at[rows, cuts].set(seconds)
+    masked, masked_rounding, _ = solved(jnp.zeros((2, 3)), only)
+    bound, rounding, costs = solved(return_s, jnp.ones((2, 3), bool))
+    added = 10.0 * 0.25 + 20.0 * 0.5
+    np.testing.assert_array_equal(bound.cuts, cuts)
+    np.testing.assert_array_equal(rounding.cuts, cuts)
+    np.testing.assert_allclose(bound.value, masked.value + added, rtol=1e-4)
+    np.testing.assert_allclose(rounding.objective, masked_rounding.objective + added, rtol=1e-5)
+    # A cut that is ruled out costs what its seconds do, and less than 100 besides.
+    difference = costs - jnp.asarray([[10.0], [20.0]]) * return_s
+    assert ((difference > 0) & (difference < 100)).all()
+    np.testing.assert_allclose(
+        bound.regret, costs - jnp.take_along_axis(costs, cuts[:, None], axis=1), rtol=1e-5, atol=1e-3
+    )

@@ -19,6 +19,7 @@ ADDED = {
     "request_count", "request_delay_s", "request_delay_max_s", "late", "overflow", "backlog_s", "request_objective",
     "late_objective",
 }  # fmt: skip
+RECORDED = {"request_arrival_s", "request_departure_s", "request_return_s"}
 BUSY = {"radio": {"bandwidth_hz": 6e5}}  # a band so narrow that requests are left over
 
 
@@ -57,7 +58,7 @@ def test_it_adds_to_the_stationary_environment_and_changes_nothing_of_it(system,
     env, _ = system
     stationary, params = jaxmec.make("coinfer4", **BUSY)
     state, _, info, obs = run(stationary, params, 60)
-    assert set(trajectory[2]) - set(info) == ADDED | {"request_arrival_s", "request_departure_s"}
+    assert set(trajectory[2]) - set(info) == ADDED | RECORDED
     for name in info.keys() - {"final_observation"}:
         np.testing.assert_array_equal(info[name], trajectory[2][name], name)
     np.testing.assert_array_equal(state.device_queue, trajectory[0].device_queue)
@@ -196,3 +197,30 @@ def test_bad_values_are_told_by_field():
     )
     assert env.fidelity == RequestFidelity(9)
     assert params.deadline_s.tolist() == [pytest.approx(0.2)]
+
+
+def test_the_way_back_delays_every_request_and_moves_nothing_else(system):
+    env, params = system
+    last = jnp.sum(params.valid_cut, axis=-1, keepdims=True) - 1
+    away = jnp.arange(env.num_cuts)[None] < last
+    key, cuts = jax.random.key(3), jnp.zeros(4, jnp.int32)
+
+    @jax.jit
+    def play(return_s):
+        system = params.replace(return_s=return_s)
+        return env.step_env(key, env.reset(key, system)[1], cuts, system)[4]
+
+    before, after = play(0.0 * away), play(0.25 * away)
+    some = np.asarray(before["request_count"]) > 0
+    assert some.any()
+    for name in ("request_delay_s", "request_delay_max_s"):
+        np.testing.assert_allclose(after[name] - before[name], 0.25 * some, atol=1e-5)
+    np.testing.assert_allclose(after["delay_s"] - before["delay_s"], 0.25, atol=1e-4)
+    np.testing.assert_allclose(
+        after["objective"] - before["objective"], 0.25 * jnp.sum(params.tradeoff * params.delay_weight), rtol=1e-3
+    )
+    for name in ("request_count", "backlog_s", "device_energy_j", "bandwidth_share"):
+        np.testing.assert_allclose(after[name], before[name], rtol=1e-6)
+    # The deadline of 0.5 s is the request's own: what comes back past it is late.
+    assert (after["late"] >= before["late"]).all()
+    np.testing.assert_array_equal(play(0.5 * away)["late"], before["request_count"])

@@ -80,6 +80,17 @@ def test_percentiles_and_misses_are_those_of_md1(md1, reports):
     assert all(report.estimates["overflow"].value == 0 for report in reports)
 
 
+def test_the_way_back_is_part_of_percentiles_and_misses(md1, reports):
+    env, params, policy, _ = md1
+    back = params.replace(return_s=jnp.full_like(params.uplink_bits, 0.25))
+    config = StudyConfig(num_slots=100, replications=12, level=0.99, warm_up_slots=50)
+    found = simulate_requests(jax.random.key(0), env, back, policy, config).estimates
+    for name in ("delay_s", "p50_s", "p95_s", "p99_s"):
+        assert found[name].value == pytest.approx(reports[0].estimates[name].value + 0.25, rel=0.01)
+    assert found["late"].value == 1.0  # of a deadline of 0.1 s
+    assert found["backlog_s"].value == pytest.approx(reports[0].estimates["backlog_s"].value, rel=1e-4)
+
+
 def test_replications_go_on_until_the_precision_is_reached(md1):
     env, params, policy, _ = md1
     asked = StudyConfig(num_slots=100, replications=12, warm_up_slots=50, precision=0.02, max_replications=240)
