@@ -1,5 +1,8 @@
 """Gymnasium's and Stable-Baselines3's views against the environment itself, by their own checkers, and in pictures."""
 
+import io
+import re
+import sys
 import warnings
 
 import jax
@@ -8,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxmec
-from jaxmec.wrappers import Joint, Rounded
+from jaxmec.wrappers import Joint, Rounded, picture
 
 gym = pytest.importorskip("gymnasium")
 
@@ -155,6 +158,59 @@ def test_the_registered_environment_draws_the_system(played):
         assert f"{cut} of {last[number]}" in text
         assert f"{info['delay_s'][number]:.3f}" in text
     assert info["cut"][1] == last[1]  # 99 is beyond its network
+
+
+class Terminal(io.StringIO):
+    """What is written to a terminal, and what it then shows."""
+
+    def isatty(self):
+        return True
+
+    def screen(self):
+        """Its lines without colours, once cursor movements and erasures have been followed."""
+        lines, row = [""], 0
+        for up, erase, command, text in re.findall(
+            r"\x1b\[(\d*)A|\x1b\[(2K)|(\x1b\[[\d;?]*[a-zA-Z]|\r)|(\n|[^\x1b\r\n]+)", self.getvalue()
+        ):
+            if up:
+                row -= int(up)
+            elif erase:
+                lines[row] = ""
+            elif text == "\n":
+                row += 1
+                lines += [""] * (row + 1 - len(lines))
+            elif not command:
+                lines[row] += text
+        return lines
+
+
+def test_the_live_table_shows_the_last_slot_in_place_and_gives_the_cursor_back(played, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, size in (("COLUMNS", "120"), ("LINES", "40")):
+        monkeypatch.setenv(name, size)
+    env = CoInferEnv("coinfer4", num_users=2, render_mode="human")
+    env.reset(seed=3)
+    assert any("slot 0," in line for line in terminal.screen())
+    env.step(np.array([0, 1]))
+    env.step(np.array([2, 99]))
+    assert env.render() is None  # it is shown already
+    screen = terminal.screen()
+    env.close()
+    assert sum("slot " in line for line in screen) == 1  # the slots before were drawn over
+    *_, info = played
+    rows = [line for line in screen if " of " in line]
+    assert [row.split() for row in rows] == [
+        row.split() for row in picture.text(env._shown).splitlines() if " of " in row
+    ]
+    for row, cut, delay_s in zip(rows, info["cut"], info["delay_s"], strict=True):
+        assert f" {cut} of " in row
+        assert f" {delay_s:.3f} " in row
+    written = terminal.getvalue()
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # shown after it was hidden
+    env.close()
+    assert terminal.getvalue() == written  # once is enough
 
 
 def test_own_rewards_of_agents_have_the_reward_as_their_mean(played):
