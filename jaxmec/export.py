@@ -60,6 +60,19 @@ class _Told(struct.PyTreeNode):
         return state
 
 
+class _ToldCapacity(struct.PyTreeNode):
+    """A channel whose state is the capacity that was measured, and stays it."""
+
+    def init(self, key: Array, distance_m: Array) -> Array:
+        return jnp.ones(len(distance_m))
+
+    def step(self, key: Array, state: Array) -> Array:
+        return state
+
+    def capacity_bps(self, state: Array) -> Array:
+        return state
+
+
 def export_policy(
     policy: str | Path | Policy, env: EdgeInferenceEnv, platforms: Sequence[str] = PLATFORMS
 ) -> jax.export.Exported:
@@ -79,7 +92,8 @@ def export_policy(
         device_work_s, uplink_bits, server_work_s float32[b, N, K]; valid_cut bool[b, N, K]: what each cut demands
         device_power_w, tx_power_w, device_budget_j, delay_weight [b, N]
         bandwidth_hz, server_power_w, server_budget_j, tradeoff, slot_s, knee [b]
-        return_s [b, N, K] delay of the way back, if the environment has one
+        where the environment has them: return_s [b, N, K] delay of the way back, waiting_scale [b, N], and
+        capacity_bps [b, N] of the whole band, which is then what counts of the uplink
 
       and returns cut int32[b, N], device_share, bandwidth_share and server_share float32[b, N], and objective [b].
       A policy that draws does so with one fixed key.
@@ -133,8 +147,8 @@ def measurements(env: EdgeInferenceEnv, state: EnvState, params: EnvParams) -> M
         "slot_s": params.slot_s,
         "knee": params.knee,
     }
-    if problem.return_s is not None:
-        measured["return_s"] = problem.return_s
+    optional = {name: getattr(problem, name) for name in ("return_s", "waiting_scale", "capacity_bps")}
+    measured |= {name: value for name, value in optional.items() if value is not None}
     return {name: value[None] for name, value in measured.items()}
 
 
@@ -258,6 +272,8 @@ def _as_measured(env: EdgeInferenceEnv, measured: Measured) -> tuple[EnvState, E
 
     uniform = jnp.full(per_class, 1.0 / env.num_users)
     processes: Any = _Told()
+    capacity_bps = measured.get("capacity_bps")
+    channel: Any = processes if capacity_bps is None else _ToldCapacity()
     work_s = measured["device_work_s"]
     told = {name: measured[name] for name in _TOLD}
     params = EnvParams(
@@ -266,6 +282,7 @@ def _as_measured(env: EdgeInferenceEnv, measured: Measured) -> tuple[EnvState, E
         server_work_s=measured["server_work_s"],
         valid_cut=measured["valid_cut"],
         return_s=measured.get("return_s"),
+        waiting_scale=measured.get("waiting_scale"),
         device_budget_j=of_class("device_budget_j"),
         network_probability=uniform,
         device_probability=uniform,
@@ -274,17 +291,18 @@ def _as_measured(env: EdgeInferenceEnv, measured: Measured) -> tuple[EnvState, E
         distance_m=jnp.ones((env.num_users, 2)),
         deadline_s=jnp.full(env.num_users, jnp.inf),
         workload=processes,
-        channel=processes,
+        channel=channel,
         requests=requests.Poisson(),
         noise_w_per_hz=default_float(1.0),
         episode_slots=jnp.asarray(np.iinfo(np.int32).max),
         **told,
     )
+    gain = measured["snr"] * measured["bandwidth_hz"] / measured["tx_power_w"]  # at a noise density of one
     state = EnvState(
         slot=jnp.zeros((), jnp.int32),
         network=users,
         device=users,
-        channel=measured["snr"] * measured["bandwidth_hz"] / measured["tx_power_w"],  # at a noise density of one
+        channel=gain if capacity_bps is None else capacity_bps,
         workload=measured["arrival_rate_hz"],
         fidelity=(),
         cuts=jnp.full(env.num_users, -1, jnp.int32),

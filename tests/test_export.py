@@ -160,6 +160,24 @@ def test_the_way_back_is_measured_where_there_is_one(system, slots):
     assert objectives[1] - objectives[0] == pytest.approx(added, rel=1e-4)
 
 
+def test_bursts_and_a_recorded_capacity_are_measured_too(tmp_path, key):
+    (tmp_path / "recording.txt").write_text("0 2\n1 8\n2 4\n")
+    group = {"networks": {"alexnet": 1}, "devices": {"jetson_nano": 1}, "energy_budget_j": {"jetson_nano": 1}}
+    scenario = {
+        "users": [group | {"count": 2, "tx_power_w": 0.1}],
+        "server": {"device": "epyc_7742", "energy_budget_j": 5},
+        "radio": {"process": "trace", "bandwidth_hz": 5e6, "trace_file": "recording.txt"},
+        "waiting_scale": 7,
+    }
+    (tmp_path / "mine.yaml").write_text(repr(scenario))
+    env, params = jaxmec.make(tmp_path / "mine.yaml")
+    _, state = env.reset(key, params)
+    measured = export.measurements(env, state, params)
+    decision = export.export_policy("edge_only", env).call(measured)
+    allocation = env.decide(state, decision["cut"][0], params).allocation
+    np.testing.assert_allclose(decision["objective"][0], allocation.objective, rtol=1e-5)
+
+
 def test_what_cannot_be_exported_is_refused(system, tmp_path):
     env, _ = system
     with pytest.raises(ValueError, match=r"policy: got 'static'; allowed are policies that need nothing but"):
