@@ -105,9 +105,9 @@ class Scenario:
     max_requests: int | None = number(None, at_least=1, at_most=MAX_REQUESTS)
     """Of a user in a slot, simulated; what the rates need if absent."""
     wire: Wire = Wire()  # what crosses a cut
-    slot_s: float = number(1.0, at_least=1e-4, at_most=1e5)  # length of a slot
+    slot_s: float = number(1.0, at_least=1e-4, at_most=1e4)  # length of a slot
     episode_slots: int = number(200, at_least=1, at_most=10**9)  # slots until an episode is truncated
-    tradeoff: float = number(10.0, at_least=1e-6, at_most=1e6)  # V
+    tradeoff: float = number(10.0, at_least=1e-3, at_most=1e6)  # V
     knee: float = number(0.9, at_least=0.01, at_most=0.95)  # utilisation where the tangent begins
     waiting_scale: float = number(1.0, at_least=0, at_most=100)
     """Factor on the formula's waiting time: 1 for Poisson requests, 0 for clocked ones, above 1 for bursts."""
