@@ -1,4 +1,9 @@
-"""Settings every test runs under: silent broadcasting is an error, and a programme is compiled once per session."""
+"""Settings every test runs under.
+
+Silent broadcasting is an error. A programme is compiled once per session, and quickly: most tests run what they compile
+once or twice, so that optimising costs more than it saves. A module that runs its programmes for long, or compares them
+to the last bit, says `OPTIMISED = True`.
+"""
 
 import atexit
 import importlib
@@ -12,10 +17,17 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxmec-tests-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the commands that tests start
+
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _optimised(request):
+    jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMISED", False))
 
 
 @pytest.fixture

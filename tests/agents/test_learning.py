@@ -19,6 +19,7 @@ from jaxmec.evaluation import objectives_at
 from jaxmec.observation import Views
 from jaxmec.policies import make_policy
 
+OPTIMISED = True
 SMALL = PPO(num_envs=32, num_steps=4, num_minibatches=2, total_steps=32 * 4 * 3, width=16)
 SHORT = {"num_envs": 256, "num_minibatches": 4, "total_steps": 256 * 100, "width": 16}
 

@@ -1,6 +1,5 @@
 """The example scripts run small, and say what they claim; those of other stacks where the stack is installed."""
 
-import os
 import re
 import subprocess
 import sys
@@ -14,12 +13,10 @@ EXAMPLES = Path(__file__).parents[2] / "docs/examples"
 
 
 def run(script, *arguments, folder):
-    """What a script prints; nothing is optimised, so that it compiles in half the time."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    """What a script prints."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / script), *arguments],
         cwd=folder,
-        env=environment,
         capture_output=True,
         text=True,
         timeout=900,

@@ -13,6 +13,7 @@ from jaxmec.agents.actor_critic import forward
 from jaxmec.agents.networks import NETWORKS
 from jaxmec.evaluation import objectives_at
 
+OPTIMISED = True
 EXAMPLES = Path(__file__).parents[2] / "docs/examples"
 
 

@@ -16,6 +16,7 @@ from jaxmec.policies import make_policy
 from jaxmec.requests import LogHistogram, RequestReport, StudyConfig, simulate_requests
 from jaxmec.requests.study import Tally, estimate, mser5
 
+OPTIMISED = True
 RATE_HZ, SEEDS = 12.0, 40
 
 

@@ -57,7 +57,6 @@ def start(folder):
     def command(*flags):
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",
             "PYTHONUNBUFFERED": "1",
         }
         process = subprocess.Popen(

@@ -1,7 +1,6 @@
 """Sweeps: settings by hand, grouping, one compilation per group, ranking, and what a folder keeps."""
 
 import dataclasses
-import functools
 from types import SimpleNamespace
 
 import chex
@@ -21,8 +20,6 @@ from jaxmec.sweeps.folder import Folder, dump
 from jaxmec.sweeps.ranking import candidates, rank
 
 SMALL = {"num_envs": 4, "num_steps": 2, "num_epochs": 1, "num_minibatches": 1, "width": 8, "total_steps": 8}
-
-fast_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def sweep(**fields):
@@ -237,19 +234,19 @@ def test_chunks_are_even(trials, largest, size):
 def test_held_out_metrics_are_those_of_a_long_run():
     env, params = jaxmec.make("coinfer4", num_users=2)
     algorithm = PPO(**SMALL)
-    model = fast_jit(lambda key: algorithm.init_model(env, key))(jax.random.key(0))
+    model = jax.jit(lambda key: algorithm.init_model(env, key))(jax.random.key(0))
     evaluation = Evaluation(num_envs=3, num_slots=6, state_every=2)
 
     def policy_of(model):
         return algorithm.policy(env, SimpleNamespace(model=model))
 
-    found = fast_jit(lambda model: vectorised.evaluate_greedy(env, params, policy_of(model), evaluation))(model)
+    found = jax.jit(lambda model: vectorised.evaluate_greedy(env, params, policy_of(model), evaluation))(model)
     key_episodes, _ = jax.random.split(jax.random.key(evaluation.seed))
     # The same episodes, one by one in Python.
     resets = jax.random.split(key_episodes, 3)
     pairs = [jax.random.split(key) for key in resets]
     start = jax.jit(jax.vmap(lambda key: env.reset(key, params)[1]))(jnp.stack([pair[0] for pair in pairs]))
-    step = fast_jit(jax.vmap(lambda key, state: play(env, policy_of(model), key, state, params)))
+    step = jax.jit(jax.vmap(lambda key, state: play(env, policy_of(model), key, state, params)))
     state, delays, objectives, states = start, [], [], []
     slot_keys = jnp.stack([jax.random.split(pair[1], 6) for pair in pairs])
     for slot in range(6):

@@ -23,7 +23,6 @@ PPO = {
     **{"num_envs": 4, "num_steps": 2, "num_epochs": 1, "num_minibatches": 1, "width": 8},
     "total_steps": 4 * 2 * 20,
 }
-FAST_COMPILATION = {"xla_backend_optimization_level": 0}
 SPACE = {"ppo.learning_rate": {"grid": [1e-3, 1e-2]}, "tradeoff": {"grid": [5, 20]}}
 has_ray = importlib.util.find_spec("ray") is not None
 
@@ -36,7 +35,6 @@ def command(tmp_path_factory):
     def start(*flags):
         environment = os.environ | {
             "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         return subprocess.Popen(
@@ -94,7 +92,7 @@ def test_every_row_is_the_separate_run_of_its_setting(whole):
     def alone(key, rate, params):
         return make_train(env, PPOConfig(**PPO, learning_rate=rate))(key, params).metrics
 
-    alone = jax.jit(alone, compiler_options=FAST_COMPILATION)
+    alone = jax.jit(alone)
     for row in (rows[1], rows[6]):
         rate, tradeoff, seed = float(row["ppo.learning_rate"]), float(row["tradeoff"]), int(row["seed"])
         changed = params.replace(tradeoff=jax.numpy.asarray(tradeoff))
