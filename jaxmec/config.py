@@ -11,12 +11,15 @@ else: no code runs, and what would take too much memory or time is refused befor
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
+import itertools
 import json
 import math
 import operator
 import os
+import re
 import stat
 import types
 import typing
@@ -237,6 +240,34 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
             value = merge(old, value)
         merged[name] = value
     return merged
+
+
+def assign(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of plain data with values put at dotted paths; mappings on the way are made where missing.
+
+    Raises:
+      ConfigError: if a path leads through something that is neither a mapping nor a long enough list.
+    """
+    result = copy.deepcopy(dict(data))
+    for path, value in changes.items():
+        if not re.fullmatch(r"[^.\[\]]+(\[\d+\]|\.[^.\[\]]+)*", path):
+            raise ConfigError(f"{path}: not a path; allowed are names and indices such as users[0].distance_m")
+        steps = [int(index) if index else name for index, name in re.findall(r"\[(\d+)\]|([^.\[\]]+)", path)]
+        place: Any = result
+        for depth, (step, following) in enumerate(itertools.pairwise([*steps, None])):
+            if isinstance(step, int):
+                if not isinstance(place, list) or step >= len(place):
+                    length = len(place) if isinstance(place, list) else 0
+                    raise ConfigError(f"{path}: no item [{step}]; there are {length}")
+            elif not isinstance(place, dict):
+                raise ConfigError(f"{path}: step {depth + 1} leads into {quoted(place)}, which has no fields")
+            if following is None:
+                place[step] = list(value) if isinstance(value, tuple) else value
+            else:
+                if isinstance(step, str):
+                    place.setdefault(step, {})
+                place = place[step]
+    return result
 
 
 def build(

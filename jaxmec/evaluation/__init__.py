@@ -1,17 +1,19 @@
 """What policies are judged by.
 
-compare.py      every policy on the same episodes and at the same states
+comparison.py   every policy on the same episodes and at the same states
 equal_energy.py delay against energy, by multiples of the budgets' multipliers
+vary.py         policies against one field of a scenario
 tables.py       the comparison as rows and tables
 statistics.py   means and confidence intervals
 """
 
-from jaxmec.evaluation.compare import (
+from jaxmec.evaluation.comparison import (
     Comparison,
     EvaluationConfig,
     LongRun,
     Slots,
     at_equal_energy,
+    compare,
     decision_seconds,
     evaluate_policies,
     long_runs,
@@ -31,6 +33,7 @@ __all__ = [
     "Slots",
     "at_equal_energy",
     "bootstrap_interval",
+    "compare",
     "decision_seconds",
     "evaluate_policies",
     "interquartile_mean",

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.environment import Policy
-from jaxmec.evaluation.compare import Slots, Tell, long_runs
+from jaxmec.evaluation.comparison import Slots, Tell, long_runs
 from jaxmec.long_run import Multipliers, ascend, priced_states
 from jaxmec.lyapunov import FixedMultipliers
 from jaxmec.policies.static import ASCENT_SLOTS, POPULATIONS, SEED, fit_static, lookup

@@ -13,7 +13,7 @@ from jaxmec.reporting.tables import number, table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from jaxmec.evaluation.compare import Comparison, LongRun
+    from jaxmec.evaluation.comparison import Comparison, LongRun
     from jaxmec.requests import RequestReport
 
 Row = dict[str, float | str]

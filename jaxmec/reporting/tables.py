@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH = 80  # of the narrowest terminal
-MARGIN = 2  # of a table, left and right together
+GAP = 2  # behind a column
+EDGE = 1  # before the first
 
 
 def table(
@@ -22,7 +23,7 @@ def table(
     """
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(headers, *cells, strict=True)]
-    fitting = [sum(widths[:n]) + n + MARGIN <= width for n in range(len(widths) + 1)]
+    fitting = [EDGE + sum(widths[:n]) + GAP * n <= width for n in range(len(widths) + 1)]
     shown = max(left + 1, sum(fitting) - 1)
     hidden = ", ".join(filter(None, headers[shown:]))
     made = Table(

@@ -8,12 +8,10 @@ point of the grid meets the same draws, so differences along the grid are paired
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import itertools
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +20,7 @@ import numpy as np
 
 from jaxmec.agents import PPO, Algorithm
 from jaxmec.agents.run import ALGORITHMS, algorithm_name, build_algorithm
-from jaxmec.config import LARGEST_SEED, ConfigError, build, number, quoted, read_yaml
+from jaxmec.config import LARGEST_SEED, ConfigError, build, number, read_yaml
 from jaxmec.scenario import DEFAULT, find
 
 Value = bool | int | float | tuple[float, ...] | dict[str, float] | str
@@ -233,31 +231,3 @@ def parse(cells: Mapping[str, str], spaces: Mapping[str, Space]) -> Point:
         listed = space.grid or space.choice
         point[path] = {cell(v): v for v in listed}[cells[path]] if listed else float(cells[path])
     return point
-
-
-def assign(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of plain data with values put at dotted paths; mappings on the way are made where missing.
-
-    Raises:
-      ConfigError: if a path leads through something that is neither a mapping nor a long enough list.
-    """
-    result = copy.deepcopy(dict(data))
-    for path, value in changes.items():
-        if not re.fullmatch(r"[^.\[\]]+(\[\d+\]|\.[^.\[\]]+)*", path):
-            raise ConfigError(f"{path}: not a path; allowed are names and indices such as users[0].distance_m")
-        steps = [int(index) if index else name for index, name in re.findall(r"\[(\d+)\]|([^.\[\]]+)", path)]
-        place: Any = result
-        for depth, (step, following) in enumerate(itertools.pairwise([*steps, None])):
-            if isinstance(step, int):
-                if not isinstance(place, list) or step >= len(place):
-                    length = len(place) if isinstance(place, list) else 0
-                    raise ConfigError(f"{path}: no item [{step}]; there are {length}")
-            elif not isinstance(place, dict):
-                raise ConfigError(f"{path}: step {depth + 1} leads into {quoted(place)}, which has no fields")
-            if following is None:
-                place[step] = list(value) if isinstance(value, tuple) else value
-            else:
-                if isinstance(step, str):
-                    place.setdefault(step, {})
-                place = place[step]
-    return result

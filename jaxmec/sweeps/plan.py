@@ -12,10 +12,10 @@ import jax
 import numpy as np
 
 from jaxmec.agents import Algorithm
-from jaxmec.config import ConfigError, build, read_yaml
+from jaxmec.config import ConfigError, assign, build, read_yaml
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.scenario import find, make
-from jaxmec.sweeps.config import Point, SweepConfig, assign, split
+from jaxmec.sweeps.config import Point, SweepConfig, split
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,6 +61,15 @@ def test_tables_fit_eighty_columns_and_cut_no_number(name):
     assert "CSV" in shown
 
 
+@pytest.mark.parametrize("columns", [1, 5, 23, 24, 40])
+def test_tables_of_narrow_columns_fit_and_show_what_there_is_room_for(columns):
+    out = io.StringIO()
+    Console(file=out, width=200).print(table("Title", ["policy", *"n" * columns], [["greedy", *"7" * columns]]))
+    shown = out.getvalue()
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= 80
+    assert shown.count("7") == min(columns, 23)  # 1 before them, 6 + 2 of the name, then 1 + 2 of every number
+
+
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_is_told_at_once_and_ends_what_lets_no_handler_run(sig):
     # Python's own handlers, which do nothing here, let the sleep go on.

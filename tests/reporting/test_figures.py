@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from jaxmec.evaluation.compare import Comparison, LongRun
+from jaxmec.evaluation.comparison import Comparison, LongRun
 from jaxmec.profiles import Choice, Stages
 from jaxmec.profiles._plot import draw
 from jaxmec.reporting.figures import comparison as figures

@@ -12,10 +12,10 @@ import yaml
 
 import jaxmec
 from jaxmec.agents import PPO, WhiteBox
-from jaxmec.config import ConfigError
+from jaxmec.config import ConfigError, assign
 from jaxmec.long_run import bounds_at
 from jaxmec.sweeps import chunks, plan, report, vectorised
-from jaxmec.sweeps.config import Evaluation, assign, build_sweep, cell, load, parse, points
+from jaxmec.sweeps.config import Evaluation, build_sweep, cell, load, parse, points
 from jaxmec.sweeps.folder import Folder, dump
 from jaxmec.sweeps.ranking import candidates, rank
 

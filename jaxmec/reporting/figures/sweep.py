@@ -89,10 +89,10 @@ def curves(path: Path, panels: Mapping[str, Lines], x: str, lines: str | None) -
                 cells = [cell for cell, _ in points]
                 shade = plt.get_cmap("viridis")(0.85 * index / max(len(drawn) - 1, 1))
                 low, high = np.array([one.interval for _, one in points]).T
-                at = _positions(cells)
+                at = positions(cells)
                 axis.fill_between(at, low, high, color=shade, alpha=0.2, lw=0)
                 axis.plot(at, [one.estimate for _, one in points], "o-", color=shade, ms=3.5, lw=1.3, label=label)
-            _x_axis(axis, sorted({cell for points in drawn.values() for cell, _ in points}, key=place_of))
+            x_axis(axis, sorted({cell for points in drawn.values() for cell, _ in points}, key=place_of))
             axis.set(xlabel=name_of(x), ylabel=name_of(metric))
             _percent(axis.yaxis, metric)
         if lines is not None:
@@ -113,16 +113,16 @@ def _percent(axis: Any, metric: str) -> None:
         axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
-def _positions(cells: Sequence[str]) -> list[Any]:
+def positions(cells: Sequence[str]) -> list[Any]:
     """Cells on an axis: numbers, or texts as categories."""
     return [cell if text else place for cell, (place, text) in ((c, place_of(c)) for c in cells)]
 
 
-def _x_axis(axis: Any, cells: Sequence[str]) -> None:
+def x_axis(axis: Any, cells: Sequence[str]) -> None:
     """A logarithmic axis with a tick at every value, where numbers span more than a factor of four."""
     numbers = [place for place, text in map(place_of, cells) if not text]
     if len(numbers) == len(cells) and numbers and numbers[0] > 0 and numbers[-1] / numbers[0] > 4:
         axis.set_xscale("log")
         if len(numbers) <= 8:
-            axis.set_xticks(numbers, [f"{number:g}" for number in numbers])
+            axis.set_xticks(numbers, [f"{number:g}".replace("e+0", "e") for number in numbers])
             axis.minorticks_off()

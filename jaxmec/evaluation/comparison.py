@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,6 +153,58 @@ def evaluate_policies(
             decision_s[name] = decision_seconds(env, policy, key_states, params, states)
     scenario = getattr(env, "name", type(env).__name__)
     return Comparison(results, bound_long_run, objectives, bound, states, reference, decision_s, scenario)
+
+
+def compare(
+    env: Environment,
+    params_batch: Sequence[Params],
+    policies: Mapping[str, Policy],
+    config: EvaluationConfig = EvaluationConfig(),
+    tell: Tell = lambda _: None,
+) -> list[Comparison]:
+    """`evaluate_policies` in several systems, one after the other: one compilation and the same random numbers for all.
+
+    Args:
+      env: the environment of them all.
+      params_batch: of each system; their leaves have the same shapes.
+      policies: by name.
+      config: how; timing decisions compiles each policy once more in every system.
+      tell: is told what is being done.
+
+    Raises:
+      ValueError: if shapes or kinds differ, naming the leaf, and as `evaluate_policies`.
+    """
+    for index, params in enumerate(params_batch):
+        if difference := differing_leaf(params_batch[0], params):
+            raise ValueError(f"params_batch[{index}]: {difference}, as in params_batch[0]")
+    slots = Slots(env, policies)
+
+    def evaluate(turn: int, params: Params) -> Comparison:
+        def told(what: str) -> None:
+            tell(f"system {turn} of {len(params_batch)}: {what}")
+
+        return evaluate_policies(env, params, policies, config, told, slots)
+
+    return [evaluate(turn, params) for turn, params in enumerate(params_batch, start=1)]
+
+
+def differing_leaf(first: Params, other: Params) -> str | None:
+    """What of other params a compilation for the first ones would not take, "rate: got ...; allowed is ..."."""
+    kinds, others = (
+        {
+            jax.tree_util.keystr(path, simple=True, separator="."): str(leaf if leaf is None else jax.typeof(leaf))
+            for path, leaf in jax.tree.leaves_with_path(params, is_leaf=lambda leaf: leaf is None)
+        }
+        for params in (first, other)
+    )
+    for name in kinds | others:
+        got, allowed = others.get(name, "nothing"), kinds.get(name, "nothing")
+        if got != allowed:
+            return f"{name}: got {got}; allowed is {allowed}"
+    # By their texts: in JAX 0.10 the structures of unlike dataclasses with fields of the same names are equal.
+    if str(jax.tree.structure(first)) != str(jax.tree.structure(other)):
+        return "a process: got another kind; allowed is the same"
+    return None
 
 
 class Slots:
