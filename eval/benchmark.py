@@ -115,7 +115,7 @@ def comparison(row: Row, rows: list[Row]) -> str:
     if row.section == "peers":
         ours = [r for r in ours if r.batch == row.batch]
     times = ", ".join(f"{row.microseconds / r.microseconds:,.0f} (batch {r.batch})" for r in ours)
-    return f"; times allocate: {times}"
+    return f"; times allocate in float32: {times}"
 
 
 def figure(rows: list[Row], path: Path) -> None:

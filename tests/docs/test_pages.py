@@ -69,7 +69,7 @@ def test_every_field_of_a_scenario_is_explained(reference):
     (slot,) = [row for row in rows if row[0] == "`slot_s`"]
     assert (slot[1], slot[2], slot[4]) == ("s", "`float`", "`1`")
     (knee,) = [row for row in rows if row[0] == "`knee`"]
-    assert knee[3] == "≥ 0.01, ≤ 0.999"
+    assert knee[3] == "≥ 0.01, ≤ 0.95"
     (shares,) = [row for row in rows if row[0] == "`stay_probability`"]
     assert shares[3] == "≥ 0, ≤ 1"
 
