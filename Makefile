@@ -23,8 +23,8 @@ docs: $(VENV)/.ready
 	@echo docs/_build/html/index.html
 
 # The examples at their full length, with the built-in learner beside those of other stacks: tens of minutes.
-EXAMPLES := bandwidth_sweep layer_in_a_model split_spectrum foreign_environment
-STACKS := evosax_search
+EXAMPLES := bandwidth_sweep layer_in_a_model next_megahertz own_parts split_spectrum foreign_environment
+STACKS := evosax_search flashbax_loop jaxmarl_loop purejaxrl_loop rejax_learners sb3_learners
 
 examples: $(VENV)/.stacks
 	test -d build/built_in || $(RUN) train/main.py --scenario coinfer4 --total-steps 200000 --num-envs 256 --out build/built_in

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 from rich.table import Table
 from scipy.optimize import nnls
 
 from jaxmec import latency, profiles
+from jaxmec.reporting import style
 from jaxmec.reporting.console import say, terminal
 
 NETWORKS = {  # name in ncnn's table -> in jaxmec
@@ -45,6 +45,8 @@ SETTING = ("device", "num_threads", "powersave", "gpu_device")
 TRANSFORMER = len(NETWORKS) - 1  # whose matrix products run at other rates than pointwise convolutions in ncnn
 TRAINING = 5  # the first networks above, whose times come with the package
 FOLDS = 5  # of devices
+SHOWN = "six constants, five networks measured"  # by network
+LINES = (":", "-.", "-", "--")  # of the models
 ERROR = 0.1  # standard deviation of log time; 0.07 to 0.15 give the same errors within a percentage point
 
 
@@ -79,7 +81,7 @@ def main(flags: Flags) -> None:
     errors = {
         "FLOPs alone": held_out(measured, flops_alone),
         "FLOPs, bytes, kernels": held_out(measured, three_constants),
-        "six constants, five networks measured": cross_validated(measured, only_training=True),
+        SHOWN: cross_validated(measured, only_training=True),
         "six constants, all others measured": cross_validated(measured, only_training=False),
     }
     names = list(NETWORKS.values())[TRAINING:]
@@ -93,7 +95,7 @@ def main(flags: Flags) -> None:
     for text, statistic in (("median", np.nanmedian), ("mean", np.nanmean), ("90 % within", _nine_tenths)):
         table.add_row(text, *(f"{100 * statistic(np.abs(e)):.1f}" for e in errors.values()))
     console.print(table)
-    draw(errors, names).savefig(flags.out)
+    draw(errors, names, flags.out)
     say(console, f"written: {flags.out}")
 
 
@@ -175,27 +177,28 @@ def cross_validated(measured: Measured, only_training: bool, predicted: Sequence
     return errors
 
 
-def draw(errors: dict[str, np.ndarray], names: list[str]) -> Figure:
+def draw(errors: dict[str, np.ndarray], names: list[str], path: Path) -> None:
     """How often the error is below a size, and the model's errors by network."""
-    figure = Figure(figsize=(10.0, 4.2), dpi=150, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for model, values in errors.items():
-        sizes = np.sort(np.abs(values[np.isfinite(values)]))
-        left.plot(100 * sizes, 100 * np.arange(1, len(sizes) + 1) / len(sizes), label=model)
-    left.set(xlim=(0, 100), ylim=(0, 100), xlabel="error at most [%]", ylabel="of predictions [%]")
-    figure.legend(
-        *left.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=4, frameon=False
-    )
-    shown = errors["six constants, five networks measured"]
-    columns = [100 * column[np.isfinite(column)] for column in shown.T]
-    right.boxplot(columns, orientation="horizontal", whis=(5, 95), showfliers=False)
-    right.set_yticks(range(1, len(names) + 1), names, fontsize=8)
-    right.axvline(0, color="0.3", linewidth=0.8)
-    right.set_xlabel("modelled over measured - 1, five networks measured [%]")
-    for axes in (left, right):
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    with style.drawing(path, 1, 2, figsize=(10.0, 4.2)) as (figure, (left, right)):
+        for index, (model, values) in enumerate(errors.items()):
+            sizes = np.sort(np.abs(values[np.isfinite(values)]))
+            part = 100 * np.arange(1, len(sizes) + 1) / len(sizes)
+            left.plot(100 * sizes, part, color=style.colour(index), linestyle=LINES[index], label=model)
+        left.set(xlim=(0, 100), ylim=(0, 100), xlabel="error at most [%]", ylabel="of predictions [%]")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        columns = [100 * column[np.isfinite(column)] for column in errors[SHOWN].T]
+        right.boxplot(
+            columns,
+            orientation="horizontal",
+            whis=(5, 95),
+            showfliers=False,
+            medianprops={"color": style.colour(1)},
+        )
+        right.set_yticks(range(1, len(names) + 1), names)
+        right.invert_yaxis()  # as in the table
+        right.axvline(0, color="0.3", linewidth=0.8)
+        right.set_xlabel("modelled over measured - 1 [%]: quartiles, 5 and 95 %")
+        right.set_title(SHOWN, fontsize=9)
 
 
 def _nine_tenths(values: np.ndarray) -> float:

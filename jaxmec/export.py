@@ -1,9 +1,9 @@
 """Ahead of time: systems and policies as StableHLO files that other processes, and machines without this package, run.
 
-`export_policy` turns a learned policy into one file that a gateway runs from what it measures: it needs JAX and
-nothing else. `export_env` does the same for `allocate`, `reset` and `step`, whose states and parameters are the
-package's own pytrees, so that the process that loads them imports `jaxmec.export` (which registers them). The batch
-dimension is symbolic, and one file serves CPUs and NVIDIA GPUs.
+`export_policy` turns a learned policy into one file that a gateway runs from what it measures: it needs JAX,
+flatbuffers and nothing else. `export_env` does the same for `allocate`, `reset` and `step`, whose states and
+parameters are the package's own pytrees, so that the process that loads them imports `jaxmec.export` (which registers
+them). The batch dimension is symbolic, and one file serves CPUs and NVIDIA GPUs.
 
     export.save("gateway.jaxexport", export.export_policy("runs/one", env))
     decision = export.load("gateway.jaxexport").call(measured)   # or jax.export.deserialize(bytes).call
@@ -29,6 +29,7 @@ from jaxmec.allocation import allocate
 from jaxmec.config import default_float
 from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
 from jaxmec.environment import Policy
+from jaxmec.extras import optional
 from jaxmec.fidelity import Stationary
 from jaxmec.policies import make_policy
 from jaxmec.reporting.files import replace_file
@@ -190,7 +191,9 @@ def save(path: str | Path, exported: jax.export.Exported) -> None:
 
     Raises:
       OSError: if the file cannot be written; an old one stays.
+      ConfigError: without flatbuffers, in which JAX writes programs.
     """
+    optional("flatbuffers", "runtime")
     register_pytrees()
     replace_file(Path(path), bytes(exported.serialize()))
 
@@ -200,7 +203,9 @@ def load(path: str | Path) -> jax.export.Exported:
 
     Raises:
       OSError: if the file cannot be read; ValueError if it holds something else.
+      ConfigError: without flatbuffers.
     """
+    optional("flatbuffers", "runtime")
     register_pytrees()
     try:
         return jax.export.deserialize(bytearray(Path(path).read_bytes()))

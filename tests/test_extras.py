@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import jaxmec
+from jaxmec import export
 from jaxmec.agents import Evolution
 from jaxmec.config import ConfigError
 from jaxmec.extras import optional
@@ -24,6 +25,8 @@ ROOT = Path(__file__).parents[1]
         ("evosax", lambda: Evolution().check(jaxmec.make("coinfer4")[0]), "evolution"),
         ("tensorboardX", lambda: TensorBoard(Path("events"), 0), "tensorboard"),
         ("flatbuffers", lambda: export_halves(None, [1], "halves"), "runtime"),
+        ("flatbuffers", lambda: export.save("policy.jaxexport", None), "runtime"),
+        ("flatbuffers", lambda: export.load("policy.jaxexport"), "runtime"),
         ("ray", lambda: optional("jaxmec.sweeps.on_ray", "ray"), "ray"),
         ("gymnax", lambda: jaxmec.wrappers.GymnaxEnv, "gymnax"),
         ("gymnasium", lambda: jaxmec.wrappers.CoInferEnv, "gymnasium"),

@@ -1,4 +1,4 @@
-"""A gateway: decides every slot from what it measures, with JAX and NumPy alone, on one core.
+"""A gateway decides every slot, on one core, with JAX, its file format flatbuffers, and NumPy alone.
 
     python docs/examples/export_policy.py runs/one      # where jaxmec is installed
     python docs/examples/gateway.py gateway.jaxexport measured.npz

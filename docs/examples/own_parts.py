@@ -2,8 +2,8 @@
 
     python docs/examples/own_parts.py [FOLDER]
 
-Writes the network's table and the scenario's file into the folder (by default ./own_parts), with one of the traces of
-docs/examples/traces beside them, and runs the policy beside three of the package's.
+Writes the network's table and the scenario's file into the folder (by default build/own_parts), with one of the traces
+of docs/examples/traces beside them, and runs the policy beside three of the package's.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def send_if_soon(env):
     return policy
 
 
-def main(folder: Path = Path("own_parts")) -> None:
+def main(folder: Path = Path("build/own_parts")) -> None:
     """Make everything, run every policy on the same requests and channels, and print what they reached."""
     folder.mkdir(parents=True, exist_ok=True)
     table = my_table()

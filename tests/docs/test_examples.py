@@ -26,22 +26,26 @@ def run(script, *arguments, folder):
 
 
 @pytest.mark.parametrize(
-    ("script", "libraries"),
-    [
-        ("evosax_search", ["evosax"]),
+    ("script", "libraries", "slots", "at_most"),
+    [  # nothing learned is far above: random cuts are at 7.4
+        ("evosax_search", ["evosax"], 4096, 1.3),
+        ("flashbax_loop", ["flashbax"], 16_384, 1.5),
+        ("jaxmarl_loop", ["jaxmarl"], 16_384, 1.5),
+        ("purejaxrl_loop", ["gymnax"], 16_384, 1.5),
+        ("rejax_learners", ["rejax"], 16_384, 5.0),
+        ("sb3_learners", ["stable_baselines3", "sb3_contrib"], 4096, 4.0),
     ],
 )
-def test_other_stacks_run(script, libraries, tmp_path):
+def test_learners_of_other_stacks_learn(script, libraries, slots, at_most, tmp_path):
     absent = [name for name in libraries if find_spec(name) is None]
     if absent:
         pytest.skip(f"{', '.join(absent)} not installed: pip install 'jaxmec[stacks]'")
-    printed = run(f"stacks/{script}.py", "--slots", "4096", folder=tmp_path)
+    printed = run(f"stacks/{script}.py", "--slots", str(slots), folder=tmp_path)
     rows = dict(re.findall(r"^  (\S.*?) +([\d.]+)$", printed, flags=re.MULTILINE))
     assert float(rows.pop("closed_form")) == 1.0
-    random = float(rows.pop("random"))
-    assert random > 1.5
+    assert float(rows.pop("random")) > 5.0
     assert rows
-    assert all(0.9 < float(value) < 1.2 * random for value in rows.values())  # it decides, and not absurdly
+    assert all(0.95 < float(value) < at_most for value in rows.values()), rows
 
 
 def test_more_band_means_less_delay_and_more_that_is_sent(tmp_path):
