@@ -22,6 +22,7 @@ from jaxmec.channel.movement import GaussMarkovMovementSettings, RandomWaypointS
 from jaxmec.channel.tr38901 import UrbanPathLossSettings
 from jaxmec.config import ConfigError
 
+OPTIMISED = True
 RADIUS_M = 100.0
 NUM_USERS = 20_000
 

@@ -19,6 +19,7 @@ STUDIES = (
     "latency",
     "long_run",
     "runtime_validation",
+    "transfer",
     "validation",
 )
 
