@@ -145,10 +145,10 @@ def main(flags: Flags) -> int:
     keep_compiled()
     messages, console = terminal(), terminal(stderr=False)
     try:
-        env, params = jaxmec.make(flags.scenario)
-        policies = {name: make_policy(name, env) for name in POLICIES}
         config = EvaluationConfig(num_envs=flags.num_envs, num_slots=flags.num_slots)
         check_limits(config)
+        env, params = jaxmec.make(flags.scenario)
+        policies = {name: make_policy(name, env) for name in POLICIES}
         if flags.out is not None:
             flags.out.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:

@@ -7,6 +7,8 @@ from jaxmec.evaluation import EvaluationConfig, evaluate_policies
 from jaxmec.policies import make_policy
 from jaxmec.scenario import DEFAULT
 
+OPTIMISED = True
+
 
 @pytest.fixture(scope="module")
 def study(command):
