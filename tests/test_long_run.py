@@ -14,6 +14,8 @@ from jaxmec.long_run import ASCENT, ascend, lagrangian, lower_bound
 from jaxmec.lyapunov import FixedMultipliers
 from jaxmec.policies import make_policy
 
+OPTIMISED = True
+
 EPISODES, SLOTS = 8, 1000
 
 
