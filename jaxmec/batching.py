@@ -173,6 +173,7 @@ def _in_chunks(function: Callable[..., Any], chunk: int, args: tuple) -> Any:
 
 
 def _one_after_another(function: Callable[..., Any], chunk: int, *args: Any) -> Any:
+    """The function of leaves [B, ...], of at most about `chunk` of them at a time."""
     batch = jax.tree.leaves(args)[0].shape[0]
     fewest = max(-(-batch // chunk), 2 if batch >= 2 * _FEWEST else 1)
     parts = next((parts for parts in range(fewest, 2 * fewest) if batch % parts == 0), fewest)

@@ -148,8 +148,8 @@ def measurements(env: EdgeInferenceEnv, state: EnvState, params: EnvParams) -> M
         "slot_s": params.slot_s,
         "knee": params.knee,
     }
-    optional = {name: getattr(problem, name) for name in ("return_s", "waiting_scale", "capacity_bps")}
-    measured |= {name: value for name, value in optional.items() if value is not None}
+    told = {name: getattr(problem, name) for name in ("return_s", "waiting_scale", "capacity_bps")}
+    measured |= {name: value for name, value in told.items() if value is not None}
     return {name: value[None] for name, value in measured.items()}
 
 
