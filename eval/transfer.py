@@ -4,7 +4,7 @@ python eval/transfer.py [--tasks district10 mobile coinfer10:4 …] [--total-ste
 
 Updates take turns over the tasks; network, running statistics and optimiser are one. A task is a scenario's name or
 file, with ":N" for another number of users. The folder that is written is a run's, so that every command takes it as
-`--run`.
+`--run`, this one too: `python eval/transfer.py --run DIR` judges it again.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Flags:
     """What it is trained on and judged by: scenarios, with ":N" for another number of users."""
     unseen: tuple[str, ...] = ("district10:4", "district10:20")
     """What it is judged by only."""
+    run: Path | None = None
+    """Folder of a policy that was trained before: it is judged, and nothing is trained."""
     total_steps: int = number(4_000_000, at_least=1, at_most=10**12)
     """Slots over all tasks."""
     seed: int = number(0, at_least=0, at_most=LARGEST_SEED)
@@ -144,25 +146,25 @@ def main(flags: Flags) -> int:
         )
         for env, _ in made.values():
             config.algorithm.check(env)
-        check_new(flags.out)
-        with locked(flags.out):
-            write_config(flags.out, config)
-            started = time.perf_counter()
-            turns = itertools.islice(itertools.cycle(range(len(flags.tasks))), config.algorithm.num_updates)
-            shown = track(turns, "training", config.algorithm.num_updates, console=messages)
-            learner = train(
-                config.algorithm, [made[task] for task in flags.tasks], jax.random.key(flags.seed), shown
-            )
-            save_policy(flags.out, learner)
-            say(messages, f"trained in {time.perf_counter() - started:.0f} s, compilation included")
-            rows: list[Row] = []
-            for task, (env, params) in made.items():
-                say(messages, f"evaluating {task}, {len(rows) + 1} of {len(made)}")
-                policies = {name: make_policy(name, env) for name in BASELINES}
-                policies["learned"] = load_policy(flags.out, env)
-                judged = EvaluationConfig(num_envs=flags.num_envs, num_slots=flags.num_slots)
-                rows.append(judge(task, task in flags.tasks, evaluate_policies(env, params, policies, judged)))
-            write_csv(flags.out / "transfer.csv", rows)
+        if flags.run is None:
+            check_new(flags.out)
+            with locked(flags.out):
+                write_config(flags.out, config)
+                started = time.perf_counter()
+                turns = itertools.islice(itertools.cycle(range(len(flags.tasks))), config.algorithm.num_updates)
+                shown = track(turns, "training", config.algorithm.num_updates, console=messages)
+                tasks = [made[task] for task in flags.tasks]
+                save_policy(flags.out, train(config.algorithm, tasks, jax.random.key(flags.seed), shown))
+                say(messages, f"trained in {time.perf_counter() - started:.0f} s, compilation included")
+        folder = flags.run or flags.out
+        trained = {task: load_policy(folder, env) for task, (env, _) in made.items()}
+        rows: list[Row] = []
+        for task, (env, params) in made.items():
+            say(messages, f"evaluating {task}, {len(rows) + 1} of {len(made)}")
+            policies = {name: make_policy(name, env) for name in BASELINES} | {"learned": trained[task]}
+            judged = EvaluationConfig(num_envs=flags.num_envs, num_slots=flags.num_slots)
+            rows.append(judge(task, task in flags.tasks, evaluate_policies(env, params, policies, judged)))
+            write_csv(folder / "transfer.csv", rows)
     except (ValueError, OSError) as error:
         return fail(messages, error)
     results = terminal(stderr=False)
