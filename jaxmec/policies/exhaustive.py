@@ -43,14 +43,14 @@ def exhaustive(env: EdgeInferenceEnv) -> Policy:
             return jnp.where(valid, env.objective(state, cuts, params), jnp.inf)
 
         def best_of_chunk(best: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
-            numbers = jnp.minimum(start + jnp.arange(chunk), combinations - 1)
+            numbers = jnp.minimum(start + jnp.arange(chunk, dtype=jnp.int32), combinations - 1)
             costs = jax.vmap(cost)(numbers)
             here = jnp.argmin(costs)
             better = costs[here] < best[0]
             return (jnp.where(better, costs[here], best[0]), jnp.where(better, numbers[here], best[1])), None
 
         first = (jnp.full_like(state.server_queue, jnp.inf), jnp.zeros((), jnp.int32))
-        (_, best), _ = jax.lax.scan(best_of_chunk, first, jnp.arange(0, combinations, chunk))
+        (_, best), _ = jax.lax.scan(best_of_chunk, first, jnp.arange(0, combinations, chunk, dtype=jnp.int32))
         return digits(best)
 
     return policy
