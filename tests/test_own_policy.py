@@ -71,7 +71,11 @@ def test_a_function_of_a_file_is_a_policy_and_is_called_by_its_name(env, write):
             r"its policy takes \(key, state\); allowed is FUNCTION\(env\) that",
         ),
         ("key, state, params", "return jnp.zeros(3, jnp.int32)", r"returns int32\[3\]; allowed is int32\[4\]"),
-        ("key, state, params", "return jnp.zeros(env.num_users)", r"returns float32\[4\]; allowed is int32\[4\]"),
+        (
+            "key, state, params",
+            "return jnp.zeros(env.num_users)",
+            r"returns float(32|64)\[4\]; allowed is int32\[4\]",
+        ),
         ("key, state, params", "return [0] * 4", r"returns list; allowed is int32\[4\]"),
         ("key, state, params", "return 1 if state.slot > 0 else 0", "cannot be traced: TracerBoolConversionError"),
         ("key, state, params", "return state.nothing", "cannot be traced: AttributeError: .* 'nothing'"),
@@ -135,5 +139,6 @@ def test_the_command_refuses_it_in_one_line_before_anything_runs(write, capsys, 
     file = write(POLICY.format(arguments="key, state, params", body="return jnp.zeros(4)"))
     assert main(["--scenario", "coinfer4", "--policies", "edge_only", "--policy", f"{file}:mine"]) == 2
     shown = capsys.readouterr().err
-    assert shown == f"error: {file}:mine: returns float32[4]; allowed is int32[4], a cut for every user\n"
+    got = jax.numpy.zeros(4).dtype
+    assert shown == f"error: {file}:mine: returns {got}[4]; allowed is int32[4], a cut for every user\n"
     assert not (tmp_path / "runs").exists()

@@ -35,7 +35,8 @@ class Setting:
     def kind(self) -> Any:
         """What a compilation depends on: settings whose kinds are equal can share one."""
         shapes = tuple((np.shape(leaf), getattr(leaf, "dtype", None)) for leaf in self.leaves())
-        return self.env, jax.tree.structure((self.params, self.algorithm)), shapes
+        # By its text: in JAX 0.10 the structures of unlike dataclasses with fields of the same names are equal.
+        return self.env, str(jax.tree.structure((self.params, self.algorithm))), shapes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -110,7 +110,7 @@ def test_other_shapes_are_told_with_the_leaf(study):
     env, batch, policies, *_ = study
     other = batch[0].replace(bandwidth_hz=jnp.ones(2))
     with pytest.raises(
-        ValueError, match=r"params_batch\[1\]: bandwidth_hz: got float32\[2\]; allowed is float32\[\]"
+        ValueError, match=r"params_batch\[1\]: bandwidth_hz: got float(32|64)\[2\]; allowed is float\1\[\]"
     ):
         compare(env, [batch[0], other], policies, CONFIG)
 

@@ -175,6 +175,7 @@ def test_the_mean_delay_of_requests_has_the_derivative_of_their_paths(system):
     assert slope > 0
 
 
+@pytest.mark.skipif(jax.config.jax_enable_x64, reason="float64 draws other random numbers")
 def test_a_fixed_seed_gives_the_trajectory_of_this_version(trajectory):
     """Raise the version, and tell, when these change: results of studies may change with them."""
     _, _, info, _ = trajectory
