@@ -1,8 +1,8 @@
 """Settings every test runs under.
 
-Silent broadcasting is an error. A programme is compiled once per session, and quickly: most tests run what they compile
-once or twice, so that optimising costs more than it saves. A module that runs its programmes for long, or compares them
-to the last bit, says `OPTIMISED = True`.
+Silent broadcasting is an error. A programme is compiled once per session, however small, and quickly: most tests run
+what they compile once or twice, so that optimising costs more than it saves. A module that runs its programmes for
+long, or compares them to the last bit, says `OPTIMISED = True`.
 """
 
 import atexit
@@ -17,6 +17,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxmec-tests-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the commands that tests start
 
 import jax

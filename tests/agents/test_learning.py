@@ -1,4 +1,4 @@
-"""Whole runs: on systems whose best policy or value is known, and what a run promises."""
+"""Whole runs on tiny environments whose best policy or value is known, and what a run promises."""
 
 import dataclasses
 from typing import NamedTuple
@@ -14,37 +14,10 @@ from jaxmec.agents import PPO, Evolution, Imitation, WhiteBox, make_train
 from jaxmec.agents.actor_critic import forward
 from jaxmec.agents.algorithm import run_updates
 from jaxmec.agents.networks import NETWORKS
-from jaxmec.delay import serial_delay
-from jaxmec.evaluation import objectives_at
 from jaxmec.observation import Views
-from jaxmec.policies import make_policy
 
-OPTIMISED = True
-SMALL = PPO(num_envs=32, num_steps=4, num_minibatches=2, total_steps=32 * 4 * 3, width=16)
-SHORT = {"num_envs": 256, "num_minibatches": 4, "total_steps": 256 * 100, "width": 16}
-
-
-@pytest.fixture(scope="module")
-def single():
-    """One user has no one to share with: the best cut is a function of its own observation."""
-    return jaxmec.make("coinfer10", num_users=1, radio={"bandwidth_hz": 2e6})
-
-
-@pytest.mark.parametrize(
-    "algorithm",
-    [PPO(**SHORT), WhiteBox(**SHORT), Imitation(**SHORT, expert="closed_form")],
-    ids=lambda a: type(a).__name__,
-)
-def test_a_run_approaches_the_exhaustive_optimum(single, algorithm):
-    env, params = single
-    result = jax.jit(make_train(env, algorithm))(jax.random.key(0), params)
-    assert all(np.isfinite(value).all() for value in result.metrics.values())
-    states = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), result.learner.env_state)
-    policies = {name: make_policy(name, env) for name in ("exhaustive", "local_only")}
-    policies["learned"] = algorithm.policy(env, result.learner)
-    found = objectives_at(env, policies, jax.random.key(1), params, states)
-    assert found["learned"].mean() < 1.03 * found["exhaustive"].mean()
-    assert found["local_only"].mean() > 1.2 * found["exhaustive"].mean()  # the task is not trivial
+OPTIMISED = True  # without, XLA makes NaN of the gradients of these, in JAX 0.10
+SMALL = PPO(reward="environment", num_envs=32, num_steps=4, num_minibatches=2, total_steps=32 * 4 * 3, width=16)
 
 
 class Mood(NamedTuple):
@@ -167,49 +140,25 @@ def test_evolution_finds_the_better_of_two_options():
     assert result.metrics["reward"][-10:].mean() > 0.6  # a half is chance, two thirds the best
 
 
-def test_regret_is_what_a_cut_costs_more_at_given_prices():
-    # By hand: the least cost plus rent over a grid of shares, which may exceed one where only prices limit them.
-    env, params = jaxmec.make("coinfer10", num_users=1)
-    _, state = env.reset(jax.random.key(0), params)
-    prices = 1.5, 0.8
-    info = dict(zip(("bandwidth_price", "server_price"), map(jnp.asarray, prices), strict=True))
-    regret = jax.jit(env.regret)(state, info, params)[0]
-    p = jax.tree.map(lambda leaf: np.asarray(leaf, float)[..., None, None, None], env.cut_problems(state, params))
-    own = np.geomspace(0.02, 1, 60)[:, None, None]
-    band, server = np.geomspace(0.02, 2, 80)[:, None], np.geomspace(0.02, 2, 80)
-    requests = p.slot_s * p.arrival_rate_hz
-    times = np.broadcast_arrays(
-        p.device_work_s[0] / own,
-        p.uplink_bits[0] / (p.bandwidth_hz * band * np.log2(1 + p.snr / band)),
-        p.server_work_s[0] / server,
-    )
-    delay_s = np.asarray(serial_delay(jnp.stack(times, -1), jnp.broadcast_to(requests, times[0].shape), 0.9))
-    cost = p.delay_price * delay_s + prices[0] * band * (p.uplink_bits[0] > 0)
-    cost = cost + prices[1] * server * (p.server_work_s[0] > 0)
-    mask = np.asarray(env.action_mask(state, params))[0]
-    least = cost.min(axis=(1, 2, 3))[mask]
-    np.testing.assert_allclose(regret[mask], least / least.min() - 1, rtol=5e-3, atol=5e-3)
-    assert (np.asarray(regret)[~mask] == 0).all()
-
-
 def test_seeds_and_rates_in_one_vmap_are_the_separate_runs():
-    env, params = jaxmec.make("coinfer4")
     keys = jax.random.split(jax.random.key(0), 2)
-    rates = jnp.array([1e-3, 1e-2])
+    rates = jnp.array([1e-4, 0.1])
 
     def run(key, rate):
-        return make_train(env, SMALL.replace(learning_rate=rate))(key, params).metrics["objective"]
+        algorithm = SMALL.replace(learning_rate=rate, total_steps=32 * 4 * 40)
+        return make_train(Bandit(), algorithm)(key, None).metrics["reward"]
 
     together = jax.jit(jax.vmap(run))(keys, rates)
     single = jax.jit(run)
     apart = jnp.stack([single(key, rate) for key, rate in zip(keys, rates, strict=True)])
     np.testing.assert_allclose(together, apart, rtol=2e-3)
+    assert together[1, -1] > together[0, -1] + 0.05  # the rate makes a difference
 
 
 def test_updates_in_two_calls_are_those_of_one():
-    env, params = jaxmec.make("coinfer4")
-    start = jax.jit(lambda key: SMALL.init(env, key, params))(jax.random.key(0))
-    run = jax.jit(lambda learner, n: run_updates(env, SMALL, learner, params, n), static_argnums=1)
+    env = Bandit()
+    start = jax.jit(lambda key: SMALL.init(env, key, None))(jax.random.key(0))
+    run = jax.jit(lambda learner, n: run_updates(env, SMALL, learner, None, n), static_argnums=1)
     whole, _ = run(start, 2)
     half, _ = run(start, 1)
     both, _ = run(half, 1)
@@ -223,12 +172,12 @@ def test_updates_in_two_calls_are_those_of_one():
         ({"num_minibatches": 3}, "num_minibatches: got 3; allowed is a divisor of num_envs = 32"),
         ({"num_envs": 0}, "num_envs: got 0; allowed is a number at least 1"),
         ({"network": "cnn"}, "network: got 'cnn'; allowed are set, mlp"),
-        ({"reward": "praise"}, "reward: got 'praise'; allowed are objective, environment"),
+        ({"reward": "praise"}, "reward: got 'praise'; allowed are environment"),
     ],
 )
 def test_wrong_settings_are_told_before_tracing(changes, message):
     with pytest.raises(ValueError, match=message):
-        make_train(jaxmec.make("coinfer4")[0], SMALL.replace(**changes))
+        make_train(Bandit(), SMALL.replace(**changes))
 
 
 @pytest.mark.parametrize(

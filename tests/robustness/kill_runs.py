@@ -32,11 +32,8 @@ LONGEST_START_S = 600.0
 def start(folder: Path, cache: Path) -> subprocess.Popen:
     """The command, new or resumed."""
     flags = ("--resume",) if (folder / "config.yaml").exists() else FLAGS
-    environment = os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "PYTHONPATH": str(ROOT),
-    }
+    compiled = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = compiled | os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, str(ROOT / "train/main.py"), "--out", str(folder), *flags, *ALWAYS],
         stdout=subprocess.PIPE,

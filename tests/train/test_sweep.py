@@ -28,15 +28,11 @@ has_ray = importlib.util.find_spec("ray") is not None
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    """Runs the command; programs compiled once serve every later process of these tests."""
-    cache = tmp_path_factory.mktemp("compiled")
+def command():
+    """Runs the command."""
 
     def start(*flags):
-        environment = os.environ | {
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        }
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         return subprocess.Popen(
             [sys.executable, str(ROOT / "train/sweep.py"), *map(str, flags)],
             stdout=subprocess.PIPE,
