@@ -13,6 +13,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
@@ -21,7 +23,7 @@ import jaxmec
 from jaxmec.compilation import keep_compiled
 from jaxmec.config import check_limits
 from jaxmec.env import EdgeInferenceEnv, EnvParams
-from jaxmec.evaluation import Comparison, EvaluationConfig, Slots, evaluate_policies, paired_difference
+from jaxmec.evaluation import Comparison, EvaluationConfig, Slots, evaluate_policies, long_runs, paired_difference
 from jaxmec.policies import make_policy
 from jaxmec.policies.static import save_table
 from jaxmec.reporting.console import fail, say, terminal
@@ -47,7 +49,8 @@ class Flags:
     tradeoffs: tuple[float, ...] = ()
     """V at which best_response is run instead, beside the scenario's own."""
     out: Path | None = None
-    """Folder of calibration.csv and of static.json, the fitted table, which is a policy of its own; if any."""
+    """Folder of calibration.csv and of static.json, the fitted table, which is a policy of its own, or of
+    tradeoffs.csv; if any."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,23 +123,28 @@ def verdict(found: list[Finding]) -> str:
 def tradeoff_rows(
     env: EdgeInferenceEnv, params: EnvParams, config: EvaluationConfig, tradeoffs: tuple[float, ...]
 ) -> list[dict[str, float]]:
-    """What best_response reaches with other V, on the same episodes."""
+    """What best_response reaches with other V, on the same episodes: from stationary queues and from empty ones.
+
+    `from_empty_slots` are those until the mean queue is at nine tenths of its stationary level.
+    """
     rows = []
     policies = {"best_response": make_policy("best_response", env)}
     slots = Slots(env, policies)
+    empty = {
+        name: jnp.zeros_like(getattr(params, name)) for name in ("initial_device_queue", "initial_server_queue")
+    }
+    names = ("delay_s", "device_energy", "device_energy_excess", "server_energy", "device_queue", "long_run_gap")
     for tradeoff in tradeoffs:
         changed = params.replace(tradeoff=tradeoff + 0.0 * params.tradeoff)
-        run = evaluate_policies(env, changed, policies, config, slots=slots)
-        metrics = run.long_run["best_response"].metrics
-        names = (
-            "delay_s",
-            "device_energy",
-            "device_energy_excess",
-            "server_energy",
-            "device_queue",
-            "long_run_gap",
-        )
-        rows.append({"tradeoff": tradeoff} | {name: float(metrics[name].mean()) for name in names})
+        run = evaluate_policies(env, changed, policies, config, slots=slots).long_run["best_response"]
+        row = {"tradeoff": tradeoff} | {name: float(run.metrics[name].mean()) for name in names}
+        key, num_slots = jax.random.key(config.seed), len(run.curves["device_queue"])
+        started = long_runs(env, policies, key, changed.replace(**empty), config.num_envs, num_slots, slots=slots)[
+            "best_response"
+        ]
+        there = started.curves["device_queue"] >= 0.9 * row["device_queue"]
+        row |= {f"from_empty_{name}": float(started.metrics[name].mean()) for name in names[:2]}
+        rows.append(row | {"from_empty_slots": float(there.argmax()) if there.any() else float("inf")})
     return rows
 
 
@@ -148,14 +156,14 @@ def main(flags: Flags) -> int:
         config = EvaluationConfig(num_envs=flags.num_envs, num_slots=flags.num_slots)
         check_limits(config)
         env, params = jaxmec.make(flags.scenario)
-        policies = {name: make_policy(name, env) for name in POLICIES}
         if flags.out is not None:
             flags.out.mkdir(parents=True, exist_ok=True)
+        if flags.tradeoffs:
+            _show_tradeoffs(console, tradeoff_rows(env, params, config, flags.tradeoffs), flags)
+            return 0
+        policies = {name: make_policy(name, env) for name in POLICIES}
     except (ValueError, OSError) as error:
         return fail(messages, error)
-    if flags.tradeoffs:
-        _show_tradeoffs(console, tradeoff_rows(env, params, config, flags.tradeoffs), flags)
-        return 0
     comparison = evaluate_policies(env, params, policies, config, tell=lambda what: say(messages, what))
     for shown in comparison.tables():
         console.print(shown)
@@ -171,10 +179,16 @@ def main(flags: Flags) -> int:
 
 
 def _show_tradeoffs(console: Console, rows: list[dict[str, float]], flags: Flags) -> None:
-    headers = ["V", "delay [s]", "devices", "excess", "server", "mean queue", "long-run gap"]
-    forms = ("{:g}", "{:.4f}", "{:.3f}", "{:.1%}", "{:.3f}", "{:.1f}", "{:.1%}")
+    headers = ["V", "delay [s]", "devices", "excess", "server", "queue", "gap", "delay [s]", "devices", "slots"]
+    forms = ("{:g}", "{:.4f}", "{:.3f}", "{:.1%}", "{:.3f}", "{:.1f}", "{:.1%}", "{:.4f}", "{:.3f}", "{:.0f}")
     body = [[form.format(value) for form, value in zip(forms, row.values(), strict=True)] for row in rows]
-    console.print(table(f"{flags.scenario}: best_response against V", headers, body))
+    title = (
+        f"{flags.scenario}: best_response against V, energies over budgets, gap to the long-run bound; the last three "
+        "columns from empty queues, with the slots until they are full"
+    )
+    console.print(table(title, headers, body))
+    if flags.out is not None:
+        write_csv(flags.out / "tradeoffs.csv", rows)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """What makes the default scenario worth solving, at a reduced size, and the verdicts by hand."""
 
 import importlib
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import jaxmec
@@ -51,3 +53,40 @@ def test_no_table_no_first_slot_and_no_closed_form_decides_the_default(study, mo
 def test_who_decides_is_said_in_words(study, static, once, search, words):
     found = [study.Finding("", "", value, True) for value in (static, once, search)]
     assert study.verdict(found).startswith(words)
+
+
+def test_a_row_tells_when_empty_queues_are_nearly_as_full_as_stationary_ones(study, monkeypatch):
+    env, params = jaxmec.make("coinfer4")
+
+    def metrics(**values):
+        return {name: np.array([value, value]) for name, value in values.items()}
+
+    stationary = SimpleNamespace(
+        metrics=metrics(
+            delay_s=0.2, device_energy=0.9, device_energy_excess=0.0, server_energy=0.8, device_queue=10.0,
+            long_run_gap=0.1,
+        ),
+        curves={"device_queue": np.full(5, 10.0)},
+    )  # fmt: skip
+    begun = SimpleNamespace(
+        metrics=metrics(delay_s=0.1, device_energy=1.5),
+        curves={"device_queue": np.array([0.0, 5.0, 8.9, 9.1, 10.0])},
+    )
+
+    def long_runs(env, policies, key, params, *sizes, slots):
+        assert float(params.tradeoff) == 7.0
+        assert not params.initial_device_queue.any()
+        assert not params.initial_server_queue.any()
+        assert sizes == (2, 5)
+        return {"best_response": begun}
+
+    monkeypatch.setattr(study, "long_runs", long_runs)
+    monkeypatch.setattr(
+        study, "evaluate_policies", lambda *_, **__: SimpleNamespace(long_run={"best_response": stationary})
+    )
+    (row,) = study.tradeoff_rows(env, params, EvaluationConfig(num_envs=2), (7.0,))
+    assert row["tradeoff"] == 7.0
+    assert row["device_queue"] == 10.0
+    assert row["from_empty_delay_s"] == pytest.approx(0.1)
+    assert row["from_empty_device_energy"] == pytest.approx(1.5)
+    assert row["from_empty_slots"] == 3
