@@ -14,7 +14,7 @@ import jaxmec
 from jaxmec.agents import PPO, Learner, RunConfig
 from jaxmec.agents.run import save_checkpoint, write_config
 from jaxmec.config import ConfigError
-from jaxmec.policies import make_policy, policy_names
+from jaxmec.policies import best_of, make_policy, policy_names
 from jaxmec.policies.static import fit_static, load_table, lookup, save_table
 
 NUM_STATES = 16
@@ -86,6 +86,23 @@ def test_fixed_rules_send_everything_or_nothing(system, decide):
     assert (edge.uplink_bits == 8 * 150_528).all()
     assert (local.uplink_bits == 0).all()
     assert (local.server_work_s == 0).all()
+
+
+def test_the_best_of_several_rules_is_the_best_one_in_every_state(system, decide, enumeration):
+    env, params, states = system
+    combinations, values = enumeration
+    names = ("edge_only", "greedy", "closed_form")
+    best = best_of(env, [make_policy(name, env) for name in names])
+    cuts = np.asarray(jax.jit(jax.vmap(best, (None, 0, None)))(jax.random.key(0), states, params))
+    place = {tuple(row): number for number, row in enumerate(combinations.tolist())}
+    winners = set()
+    for state in range(NUM_STATES):
+        costs = [values[state, place[tuple(np.asarray(decide(name))[state].tolist())]] for name in names]
+        winners.add(int(np.argmin(costs)))
+        assert values[state, place[tuple(cuts[state].tolist())]] == pytest.approx(min(costs), rel=1e-6)
+    assert len(winners) > 1
+    with pytest.raises(ValueError, match="policies: got none; allowed is at least one"):
+        best_of(env, [])
 
 
 def test_random_draws_every_valid_cut_alike(system):

@@ -12,6 +12,7 @@ from jax import Array
 from jaxmec.agents import distribution, running
 from jaxmec.agents.networks import NETWORKS
 from jaxmec.environment import Environment, Params, Policy, State
+from jaxmec.policies.best_of import cheapest
 
 if TYPE_CHECKING:
     from jaxmec.agents.algorithm import Learner
@@ -79,6 +80,6 @@ def policy(env: Environment, network: nn.Module, model: ActorCritic, candidates:
             return likely
         draws = jax.vmap(distribution.sample, (0, None))(jax.random.split(key, candidates - 1), logits)
         options = jnp.concatenate([likely[None], draws])
-        return options[jnp.argmin(jax.vmap(env.objective, (None, 0, None))(state, options, params))]
+        return cheapest(env, state, options, params)
 
     return choose

@@ -10,6 +10,7 @@ once.py            one search per episode
 best_response.py   local search over single users' cuts
 price.py           the rounding of the certified lower bound, polished
 exhaustive.py      every combination of cuts, for small systems
+best_of.py         whichever of several policies is best in a slot
 own.py             a function of one's own file, FILE.py:FUNCTION
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 from jaxmec.config import ConfigError
 from jaxmec.env import EdgeInferenceEnv
 from jaxmec.environment import Policy
+from jaxmec.policies.best_of import best_of
 from jaxmec.policies.best_response import best_response
 from jaxmec.policies.exhaustive import exhaustive
 from jaxmec.policies.once import once
@@ -50,7 +52,7 @@ BASELINES = (
 
 LEARNED = "learned"  # what commands call a run's policy
 
-__all__ = ["BASELINES", "LEARNED", "POLICIES", "Policy", "make_policies", "make_policy", "policy_names"]
+__all__ = ["BASELINES", "LEARNED", "POLICIES", "Policy", "best_of", "make_policies", "make_policy", "policy_names"]
 
 
 def policy_names() -> tuple[str, ...]:
