@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 _PIVOTS = 60  # at most, per pair of prices; usually five to fifteen
+_SAME = 4.0  # times the rounding of what a height is the sum of: heights that differ by less are equal
 
 
 class Planes(NamedTuple):
@@ -38,11 +39,13 @@ class Vertex(NamedTuple):
 def envelope(planes: Planes, action_mask: Array, prices: Array) -> tuple[Array, Array]:
     """What the planes say of the dual at prices [2, B]: value [B] and a supergradient [2, B]."""
     band_price, server_price = prices[:, None, None, None]
-    height = planes.constant + planes.band * band_price + planes.server * server_price
-    height = jnp.where(action_mask[None], height, jnp.inf)
+    rent = planes.band * band_price + planes.server * server_price
+    height = jnp.where(action_mask[None], planes.constant + rent, jnp.inf)
     lowest = jnp.min(height, axis=(0, 2), keepdims=True)
-    # Equal planes share: any mean of supergradients is one.
-    weight = (height <= lowest).astype(height.dtype)
+    # Equal planes share: any mean of supergradients is one. A compiler may compute heights twice and round them
+    # differently, so that none would be the lowest.
+    same = _SAME * float(jnp.finfo(height.dtype).eps) * (jnp.abs(lowest) + rent)
+    weight = (height <= lowest + same).astype(height.dtype)
     weight = weight / jnp.sum(weight, axis=(0, 2), keepdims=True)
     used = [jnp.sum(jnp.sum(weight * use, axis=(0, 2)), axis=0) for use in (planes.band, planes.server)]
     return jnp.sum(lowest[0, :, 0], axis=0) - prices[0] - prices[1], jnp.stack(used) - 1.0
@@ -128,10 +131,9 @@ def _exchanged(rows: Array, entering: Array) -> Array:
         ratios.append(
             jnp.where(part > least, jnp.maximum(column[0], 0.0) / jnp.where(part > least, part, 1.0), jnp.inf)
         )
-    smallest = jnp.minimum(jnp.minimum(ratios[0], ratios[1]), ratios[2])
-    first = ratios[0] <= smallest
-    second = ~first & (ratios[1] <= smallest)
-    leaves = jnp.stack([first, second, ~first & ~second]) & jnp.isfinite(smallest)[None]
+    first = (ratios[0] <= ratios[1]) & (ratios[0] <= ratios[2])
+    second = ~first & (ratios[1] <= ratios[2])
+    leaves = jnp.stack([first, second, ~first & ~second]) & jnp.isfinite(jnp.stack(ratios))
     return jnp.where(leaves[:, None], entering[None], rows)
 
 

@@ -155,8 +155,8 @@ def _slowest(demand: Demand, x: Stages) -> tuple[Array, Array]:
     """Slowest time t at log shares, and which stage it is."""
     g, _ = _solver.log_times(demand, x)
     times = [jnp.where(h, one, _NO_TIME) for one, h in zip(g, _solver.present_stages(demand), strict=True)]
-    most = jnp.maximum(jnp.maximum(times[0], times[1]), times[2])
-    return most, jnp.where(times[0] >= most, 0, jnp.where(times[1] >= most, 1, 2))
+    slowest = jnp.where((times[0] >= times[1]) & (times[0] >= times[2]), 0, jnp.where(times[1] >= times[2], 1, 2))
+    return jnp.maximum(jnp.maximum(times[0], times[1]), times[2]), slowest
 
 
 def _to_odds(demand: Demand, t: Array) -> Array:

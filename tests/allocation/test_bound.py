@@ -10,7 +10,6 @@ import jaxmec
 from jaxmec.allocation import SlotProblem, cut_costs, lower_bound, round_bound
 from jaxmec.delay import waiting_time
 
-OPTIMISED = True
 PRICES = [(0.0, 0.0), (0.0, 3.0), (2e-3, 0.5), (5.0, 0.0), (40.0, 7.0), (3e3, 8e2)]
 
 
