@@ -47,6 +47,8 @@ class EvaluationConfig:
     """Far from training's seeds: the episodes are held out."""
     state_every: int = number(10, at_least=1, at_most=10**9)
     """Slots between the states at which objectives are compared."""
+    ascent_slots: int = number(long_run.ASCENT_SLOTS, at_least=2, at_most=10**6)
+    """Of every phase in which the budgets' multipliers are looked for."""
     reference: str | None = None  # whose states those are; best_response if it takes part, else the first policy
 
 
@@ -131,7 +133,7 @@ def evaluate_policies(
     start, multipliers = None, None
     if isinstance(env, LongRunEnvironment):
         tell("looking for the multipliers of the budgets")
-        start, multipliers = long_run.ascend(env, key_start, params, config.num_envs)
+        start, multipliers = long_run.ascend(env, key_start, params, config.num_envs, config.ascent_slots)
     slots = slots or Slots(env, policies)
     results = long_runs(env, policies, key_episodes, params, config.num_envs, num_slots, start, tell, slots)
     bound_long_run = None
