@@ -264,5 +264,4 @@ def _in_a_line(config: Any) -> str:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_numpy_rank_promotion", "raise")
     sys.exit(main(tyro.cli(Flags)))

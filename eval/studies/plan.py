@@ -93,7 +93,7 @@ def full() -> dict[str, Any]:
 
 def quick() -> dict[str, Any]:
     """Configurations of the quick study, by part."""
-    size = Size(8, 30, 100)
+    size = Size(8, 30, 250)
     learner = {"ppo": {"total_steps": 20_480, "num_envs": 256, "num_minibatches": 8}}
     return {
         "policies": policies.Config(size, timed=False),
@@ -101,7 +101,7 @@ def quick() -> dict[str, Any]:
         "tradeoff": tradeoff.Config(size, (0.1, 1.0, 10.0), ("closed_form",)),
         "sensitivity": sensitivity.Config(size, {"bandwidth": (0.5, 1.0, 2.0)}, ("closed_form",)),
         "users": users.Config(size, (3,), ("closed_form",), (), 0),
-        "trajectories": trajectories.Config(Size(8, 60, 100), ("closed_form",), points=30),
+        "trajectories": trajectories.Config(Size(8, 60), ("closed_form",), points=30),
         "cuts": cuts.Config(size),
         "percentiles": percentiles.Config(4, 50, 50, ("closed_form",), None),
         "ablations": ablations.Config(size, ("energy ignored",)),

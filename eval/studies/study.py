@@ -78,7 +78,15 @@ class Study:
         who = {name: self.identities[name] for name in names}
         return self.cache.get(part, {**asked, "policies": who, "seed": self.seed}, compute)
 
-    def evaluated(self, params: EnvParams, names: Sequence[str], size: Size, *, timed: bool = False) -> Comparison:
+    def evaluated(
+        self,
+        params: EnvParams,
+        names: Sequence[str],
+        size: Size,
+        *,
+        timed: bool = False,
+        start: tuple[State, long_run.Multipliers] | None = None,
+    ) -> Comparison:
         """The policies in a system of the study's shapes, always at the same random numbers."""
         reference = self.reference if self.reference in names else names[0]
         config = EvaluationConfig(
@@ -90,7 +98,7 @@ class Study:
             reference=reference,
         )
         chosen = {name: self.policies[name] for name in names}
-        return evaluate_policies(self.env, params, chosen, config, self.tell, self.slots)
+        return evaluate_policies(self.env, params, chosen, config, self.tell, self.slots, start)
 
     def as_it_is(self, names: Sequence[str], size: Size) -> list[Row]:
         """Rows of the scenario itself, which several parts have among their systems."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
+from jaxmec import long_run
 from studies.study import SETTLED, Found, Size, Study, known, system_rows
 
 
@@ -19,13 +21,16 @@ class Config:
 def run(study: Study, config: Config) -> Found:
     """One row per V and policy."""
     names = known(config.policies, study)
+    started = functools.cache(lambda: study.started(config.size))  # the long-run problem does not depend on V
     rows = []
     for turn, factor in enumerate(config.factors, start=1):
         study.tell(f"V times {factor:g}, {turn} of {len(config.factors)}")
         params = study.params.replace(tradeoff=factor * study.params.tradeoff)
 
         def compute(params=params) -> list:
-            return system_rows(study.evaluated(params, names, config.size))
+            states, multipliers = started()
+            start = long_run.priced_states(study.env, states, multipliers, params), multipliers
+            return system_rows(study.evaluated(params, names, config.size, start=start))
 
         asked = {"factor": factor, "size": dataclasses.asdict(config.size)}
         found = (

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import jaxmec
+from jaxmec.config import ConfigError
 
 pytest.importorskip("plotly", reason="an extra: pip install 'jaxmec[report]'")
 
@@ -57,10 +59,9 @@ def test_a_damaged_file_is_computed_anew(cache, tmp_path):
 def test_a_parts_own_file_decides_what_it_has_found(cache, tmp_path, monkeypatch):
     (tmp_path / "cuts.py").write_text("1")
     monkeypatch.setattr(cache, "STUDIES", tmp_path)
-    kept = cache.Cache(tmp_path / "cache", {})
-    assert kept.get("cuts", {}, lambda: 1) == 1
+    assert cache.Cache(tmp_path / "cache", {}).get("cuts", {}, lambda: 1) == 1
     (tmp_path / "cuts.py").write_text("2")
-    assert kept.get("cuts", {}, lambda: 2) == 2
+    assert cache.Cache(tmp_path / "cache", {}).get("cuts", {}, lambda: 2) == 2
 
 
 def test_the_source_that_computes_counts_and_what_only_shows_does_not(cache, tmp_path, monkeypatch):
@@ -196,6 +197,28 @@ def test_the_report_is_one_file_that_asks_for_nothing(report):
     assert "<b>mine" not in own
     for part in made_up.PARTS:
         assert f'id="{part}"' in own
+
+
+def test_a_page_gets_new_results_between_what_it_says_itself(command, tmp_path):
+    pages, study = command("studies.pages"), command("studies.study")
+    told = SimpleNamespace(
+        players=made_up.POLICIES, learned="learned", reference="best_response", env=SimpleNamespace(name="a-v1")
+    )
+    found = {part: study.Found(made_up.PARTS[part](), made_up.size()) for part in pages.SHOWN}
+    page = tmp_path / "study.md"
+    page.write_text(f"before\n{pages.BEGIN}\nold\n{pages.END}\nafter\n")
+    pages.write_page(tmp_path, told, found, "python eval/suite.py")
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert "| closed_form | 0.1030 ± 0.0100 | 0.970 ± 0.010 |" in text
+    assert "- The mean delay of best_response falls from 0.3" in text
+    assert all((tmp_path / "study" / picture).exists() for picture in pages.PICTURES)
+    pages.write_page(tmp_path, told, found, "python eval/suite.py")
+    assert page.read_text() == text
+    with pytest.raises(ConfigError, match="parts: got none of cuts; allowed are at least policies"):
+        pages.write_page(tmp_path, told, {part: found[part] for part in pages.SHOWN if part != "cuts"}, "")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")

@@ -97,6 +97,16 @@ def test_at_equal_energy_nothing_is_below_the_bound(report):
     assert gaps["best_response"] < gaps["local_only"]
 
 
+def test_a_start_that_is_known_is_not_looked_for(report, monkeypatch):
+    env, params, policies, result = report
+    start = long_run.ascend(env, jax.random.split(jax.random.key(CONFIG.seed), 3)[0], params, CONFIG.num_envs)
+    monkeypatch.setattr(long_run, "ascend", None)
+    one = {"edge_only": policies["edge_only"]}
+    again = evaluate_policies(env, params, one, CONFIG, start=start).long_run["edge_only"].metrics
+    for name in ("delay_s", "device_queue", "long_run_gap"):
+        np.testing.assert_allclose(again[name], result.long_run["edge_only"].metrics[name], rtol=1e-4, atol=1e-5)
+
+
 def test_files_hold_the_tables_and_figures(report, tmp_path):
     env, _, _, result = report
     result.save(tmp_path)
