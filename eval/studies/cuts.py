@@ -96,6 +96,7 @@ def cell_rows(
                         "cut": int(counts.argmax()),
                         "cut_share": float(counts.max() / counts.sum()),
                         "count": int(here.sum()),
+                        "episodes": int(episodes.sum()),
                     }
                 )
     return rows

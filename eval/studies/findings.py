@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+from scipy.special import ndtri, stdtrit
 
 from jaxmec.evaluation import holm
 from jaxmec.evaluation.tables import Row
 
 LEVEL = 0.05  # of all comparisons of a table together
+FEWEST_EPISODES = 5  # that a change of cuts has to be seen in
 BUDGETS = {"device_energy": "the devices", "server_energy": "the server"}
 STATE_WORDS = {
     "channel": ("worst channels", "best channels"),
@@ -197,7 +199,8 @@ def of_cuts(rows: Sequence[Row]) -> list[str]:
     for policy in dict.fromkeys(str(row["policy"]) for row in rows):
         for state, (low_word, high_word) in STATE_WORDS.items():
             mine = [row for row in rows if row["policy"] == policy and row["state"] == state]
-            moved = [move for first in mine for last in mine if (move := _move(first, last)) is not None]
+            pairs = len({(row["network"], row["device"]) for row in mine})
+            moved = [move for first in mine for last in mine if (move := _move(first, last, pairs)) is not None]
             if not moved:
                 found.append(f"{policy}: no difference between the {low_word} and the {high_word} is seen.")
                 continue
@@ -210,13 +213,20 @@ def of_cuts(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def _move(first: Row, last: Row) -> tuple[Row, Row, float, float] | None:
-    """From a first to a last quarter of the same network and device, where their intervals tell them apart."""
+def _move(first: Row, last: Row, pairs: int) -> tuple[Row, Row, float, float] | None:
+    """From a first to a last quarter of the same network and device, where their intervals tell them apart.
+
+    The largest of many changes is told, so the interval is one that all pairs keep together (Bonferroni); changes that
+    too few episodes have seen are left out.
+    """
     same = (first["network"], first["device"]) == (last["network"], last["device"])
     if not same or first["quarter"] != 1 or last["quarter"] != 4:
         return None
     change = number(last, "on_device") - number(first, "on_device")
-    half = math.hypot(number(first, "on_device_ci95"), number(last, "on_device_ci95"))
+    if min(number(first, "episodes"), number(last, "episodes")) < FEWEST_EPISODES:
+        return None
+    wider = float(ndtri(1.0 - LEVEL / (2 * pairs)) / ndtri(1.0 - LEVEL / 2))
+    half = wider * math.hypot(number(first, "on_device_ci95"), number(last, "on_device_ci95"))
     return (first, last, change, half) if direction(change, half) else None
 
 
@@ -289,11 +299,21 @@ def of_generality(rows: Sequence[Row]) -> list[str]:
 
 
 def ends(low: Row, high: Row, metric: str, subject: str, span: str, unit: str) -> str:
-    """What becomes of a metric between two rows; a change only where their intervals do not overlap."""
+    """What becomes of a metric between two rows.
+
+    A change is one whose paired interval excludes zero, or without one where the two intervals do not overlap.
+    """
     a, b = number(low, metric), number(high, metric)
     half_a, half_b = number(low, f"{metric}_ci95"), number(high, f"{metric}_ci95")
     if low is high:
         return f"{subject} is {a:.3g} ± {half_a:.2g} {unit}."
+    over, half = number(high, "delay_over_first"), number(high, "delay_over_first_ci95")
+    if math.isfinite(over):  # the same episodes at both ends
+        values = f"({a:.3g} and {b:.3g} {unit})"
+        word = {-1: "falls", 1: "rises", 0: ""}[direction(over, half)]
+        if not word:
+            return f"{subject} is not seen to change {span} {values}."
+        return f"{subject} {word} by {percent(over, half)} {span} {values}."
     if not abs(b - a) > half_a + half_b:
         return f"{subject} is not seen to change {span}: {a:.3g} ± {half_a:.2g} and {b:.3g} ± {half_b:.2g} {unit}."
     word = "falls" if b < a else "rises"
@@ -331,8 +351,6 @@ def _over(row: Row) -> tuple[float, float]:
 
 def slope_and_interval(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Least-squares slope and the half-width of its 95 % interval (Student's t)."""
-    from scipy.special import stdtrit
-
     centred = x - x.mean()
     slope = float(centred @ y / (centred @ centred))
     residual = y - y.mean() - slope * centred

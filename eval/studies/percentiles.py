@@ -46,6 +46,7 @@ def run(study: Study, config: Config) -> Found:
         reports = compare_requests(jax.random.key(study.seed), env, params, chosen, asked, study.tell)
         rows = request_rows(reports)
         for row, report in zip(rows, reports.values(), strict=True):
+            row["reference"] = study.reference
             for name, difference in report.over(reports[study.reference]).items():
                 row[f"{name}_over_reference"], row[f"{name}_over_reference_half_width"] = difference
         return rows

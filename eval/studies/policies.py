@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from studies.study import SETTLED, Found, Size, Study, system_rows
+from studies.study import SETTLED, Found, Size, Study, system_rows, without_episodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,4 +23,5 @@ def run(study: Study, config: Config) -> Found:
         return system_rows(study.evaluated(study.params, names, config.size, timed=config.timed))
 
     rows = study.remembered("policies", dataclasses.asdict(config), names, compute)
+    rows = without_episodes(rows)
     return Found(rows, {**dataclasses.asdict(config.size), "warm_up": SETTLED, "comparisons": len(names) - 1})

@@ -414,7 +414,7 @@ def percentiles(found: Found, order: Sequence[str], learned: str | None) -> Sect
         )
         for row in rows
     }
-    reference = next(str(row["policy"]) for row in rows if not number(row, "delay_s_over_reference"))
+    reference = str(rows[0]["reference"])
     told = findings.caption(found.facts)
     figure = dots(
         shown, ["median", "95th percentile", "99th percentile"], "delay of a request [s]", order, log_x=True

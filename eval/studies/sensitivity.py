@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxmec.env import EnvParams
-from studies.study import SETTLED, Found, Size, Study, known, system_rows
+from jaxmec.evaluation.tables import Row
+from studies.study import SETTLED, Found, Size, Study, known, over_first, system_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +61,8 @@ QUANTITIES: dict[str, Callable[[EnvParams, float], EnvParams]] = {
 def run(study: Study, config: Config) -> Found:
     """One row per quantity, multiple and policy."""
     names = known(config.policies, study)
-    systems = [(quantity, factor) for quantity, factors in config.factors.items() for factor in factors]
-    rows = []
+    systems = [(quantity, factor) for quantity, factors in config.factors.items() for factor in sorted(factors)]
+    rows: list[Row] = []
     for turn, (quantity, factor) in enumerate(systems, start=1):
         study.tell(f"{quantity} times {factor:g}, {turn} of {len(systems)}")
 
@@ -77,4 +78,9 @@ def run(study: Study, config: Config) -> Found:
         )
         rows += [{"quantity": quantity, "factor": factor, **row} for row in found]
     facts = {"warm_up": SETTLED, "comparisons": len(systems) * (len(names) - 1)}
+    rows = [
+        row
+        for quantity in config.factors
+        for row in over_first([one for one in rows if one["quantity"] == quantity])
+    ]
     return Found(rows, dataclasses.asdict(config.size) | facts)

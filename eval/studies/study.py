@@ -14,10 +14,18 @@ import numpy as np
 from jaxmec import long_run
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.environment import Policy, State
-from jaxmec.evaluation import Comparison, EvaluationConfig, Slots, evaluate_policies, paired_p_value
+from jaxmec.evaluation import (
+    Comparison,
+    EvaluationConfig,
+    Slots,
+    evaluate_policies,
+    paired_difference,
+    paired_p_value,
+)
 from jaxmec.evaluation.tables import Row, paired_rows, same_state_rows
 from studies.cache import Cache
 
+EPISODES = "delays_s"
 WITHIN = 0.01  # of a budget: who uses less than this much too much keeps it
 SETTLED = (
     "episodes start with queues at the level of the long-run problem's multipliers, so that no slot is left out"
@@ -123,7 +131,7 @@ def system_rows(comparison: Comparison, **labels: float | str) -> list[Row]:
     """One row per policy of one system: every metric, paired differences, slot gaps, and budgets user by user.
 
     `p_value` is that of no difference from the reference at equal energy; `devices_over` the share of devices that use
-    more than their budget, by more than `WITHIN` of it.
+    more than their budget, by more than `WITHIN` of it; `EPISODES` the delays [E], for `over_first`.
     """
     reference = comparison.long_run[comparison.reference].metrics["equal_energy"]
     rows = []
@@ -137,6 +145,27 @@ def system_rows(comparison: Comparison, **labels: float | str) -> list[Row]:
                 "p_value": paired_p_value(run.metrics["equal_energy"], reference),
                 "devices_over": float(np.mean(run.use["device_energy"] > 1.0 + WITHIN)),
                 **{name: same[name] for name in ("certified_gap_mean", "certified_gap_p99", "decision_us")},
+                EPISODES: run.metrics["delay_s"].tolist(),
             }
         )
     return rows
+
+
+def without_episodes(rows: Sequence[Row]) -> list[Row]:
+    """Rows for a table."""
+    return [{name: value for name, value in row.items() if name != EPISODES} for row in rows]
+
+
+def over_first(rows: Sequence[Row]) -> list[Row]:
+    """Rows of several systems with the same episodes, each paired with its policy's first one.
+
+    `delay_over_first` is the difference of the delays, relative to the first one's.
+    """
+    first: dict[str, np.ndarray] = {}
+    found = []
+    for row, plain in zip(rows, without_episodes(rows), strict=True):
+        delays = np.asarray(row[EPISODES])
+        base = first.setdefault(str(row["policy"]), delays)
+        mean, half = paired_difference(delays, base)
+        found.append(plain | {"delay_over_first": mean / base.mean(), "delay_over_first_ci95": half / base.mean()})
+    return found

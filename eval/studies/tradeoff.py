@@ -6,7 +6,7 @@ import dataclasses
 import functools
 
 from jaxmec import long_run
-from studies.study import SETTLED, Found, Size, Study, known, system_rows
+from studies.study import SETTLED, Found, Size, Study, known, over_first, system_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ def run(study: Study, config: Config) -> Found:
     names = known(config.policies, study)
     started = functools.cache(lambda: study.started(config.size))  # the long-run problem does not depend on V
     rows = []
-    for turn, factor in enumerate(config.factors, start=1):
+    for turn, factor in enumerate(sorted(config.factors), start=1):
         study.tell(f"V times {factor:g}, {turn} of {len(config.factors)}")
         params = study.params.replace(tradeoff=factor * study.params.tradeoff)
 
@@ -40,4 +40,4 @@ def run(study: Study, config: Config) -> Found:
         )
         rows += [{"tradeoff": float(params.tradeoff), **row} for row in found]
     facts = {"warm_up": SETTLED, "comparisons": len(config.factors) * (len(names) - 1)}
-    return Found(rows, dataclasses.asdict(config.size) | facts)
+    return Found(over_first(rows), dataclasses.asdict(config.size) | facts)

@@ -9,7 +9,7 @@ from jaxmec.config import ConfigError
 from jaxmec.env import EnvParams
 from jaxmec.evaluation import EvaluationConfig, Slots, evaluate_policies
 from jaxmec.policies import make_policies
-from studies.study import SETTLED, Found, Size, Study, system_rows
+from studies.study import SETTLED, Found, Size, Study, system_rows, without_episodes
 
 MODES = ("fixed", "growing")  # band and server
 
@@ -44,7 +44,7 @@ def run(study: Study, config: Config) -> Found:
             return _rows(study, number, names, config.size)
 
         rows += study.remembered("users", {"number": number, "size": size}, names, compute)
-    return Found(rows, {**size, "warm_up": SETTLED, "comparisons": comparisons})
+    return Found(without_episodes(rows), {**size, "warm_up": SETTLED, "comparisons": comparisons})
 
 
 def _rows(study: Study, number: int, names: list[str], size: Size) -> list:

@@ -49,6 +49,7 @@ def tradeoff():
         for policy in POLICIES[1:]:
             row = system_row(policy, tradeoff=v)
             row |= {"delay_s": 0.1 + 0.2 / v, "device_queue": 4.0 * v}
+            row |= {"delay_over_first": (0.2 / v - 0.2) / 0.3, "delay_over_first_ci95": 0.05}
             rows.append(row)
     return rows
 
@@ -102,6 +103,7 @@ def cuts():
             "cut": quarter,
             "cut_share": 0.6,
             "count": 100,
+            "episodes": 8,
         }
         for policy in ("best_response", "learned")
         for network in ("resnet18", "alexnet")
@@ -114,7 +116,13 @@ def cuts():
 def percentiles():
     rows = []
     for policy in POLICIES[1:]:
-        row = {"policy": policy, "requests": 10_000, "settled": "True", "warm_up_slots": 20}
+        row = {
+            "policy": policy,
+            "reference": "best_response",
+            "requests": 10_000,
+            "settled": "True",
+            "warm_up_slots": 20,
+        }
         for name, value in {
             "delay_s": 0.1,
             "p50_s": 0.08,

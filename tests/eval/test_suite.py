@@ -112,6 +112,24 @@ def test_trajectories_are_means_between_points_and_energies_are_means_so_far(com
     assert [row["device_energy"] for row in rows] == [3.0, 2.0]
 
 
+def test_systems_are_paired_with_the_first_one_of_their_policy(command):
+    study = command("studies.study")
+    rows = [
+        {"policy": policy, "delays_s": delays}
+        for policy, delays in (("a", [1.0, 3.0]), ("b", [2.0, 2.0]), ("a", [0.5, 2.5]), ("b", [2.0, 4.0]))
+    ]
+    found = study.over_first(rows)
+    assert [row["delay_over_first"] for row in found] == [
+        0.0,
+        0.0,
+        -0.25,
+        0.5,
+    ]  # half a second less of two, always
+    assert [row["delay_over_first_ci95"] for row in found[:3]] == [0.0, 0.0, 0.0]
+    assert found[3]["delay_over_first_ci95"] == pytest.approx(12.706 * 1.0 / 2.0, rel=1e-4)
+    assert "delays_s" not in found[0]
+
+
 def test_pooled_gaps_are_interquartile_means_of_the_seeds(command):
     learning = command("studies.learning")
     gaps = [np.full(100, gap) for gap in (0.01, 0.02, 0.03, 0.9)]
@@ -213,7 +231,7 @@ def test_a_page_gets_new_results_between_what_it_says_itself(command, tmp_path):
     assert text.endswith("\nafter\n")
     assert "old" not in text
     assert "| closed_form | 0.1030 ± 0.0100 | 0.970 ± 0.010 |" in text
-    assert "- The mean delay of best_response falls from 0.3" in text
+    assert "- The mean delay of best_response falls by 67 ± 5 %" in text
     assert all((tmp_path / "study" / picture).exists() for picture in pages.PICTURES)
     pages.write_page(tmp_path, told, found, "python eval/suite.py")
     assert page.read_text() == text
