@@ -142,6 +142,8 @@ def of_tradeoff(rows: Sequence[Row]) -> list[str]:
         found.append(
             f"Its devices' queues grow as V to the power {slope:.2f} ± {half:.2f} over these values; the theory's "
             "bound is linear in V."
+            if direction(slope, half) > 0
+            else "Its devices' queues are not seen to grow with V over these values."
         )
     found.append(budgets_over(mine, "tradeoff", "V = {:g}", reference))
     return found

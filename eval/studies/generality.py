@@ -9,6 +9,7 @@ from transfer import BASELINES, judge, make_task
 
 from jaxmec.evaluation import EvaluationConfig, evaluate_policies
 from jaxmec.policies import LEARNED, make_policies
+from studies.cache import digest
 from studies.study import SETTLED, Found, Size, Study
 
 
@@ -38,8 +39,8 @@ def run(study: Study, config: Config) -> Found:
             def compute(task=task, trained=trained, source=source) -> list:
                 return [{**_judged(study, task, source, config.size), "policy": trained}]
 
-            who = study.identities[study.learned] if trained == "trained here" else _mix_identity(source)
-            asked = {"task": task, "size": size, "run": who}
+            weights = digest((Path(source) / "policy.msgpack").read_bytes())
+            asked = {"task": task, "size": size, "run": weights}
             rows += study.remembered("generality", asked, [], compute)
     return Found(rows, {**size, "warm_up": SETTLED, "comparisons": len(rows)})
 
@@ -49,9 +50,3 @@ def _judged(study: Study, task: str, source: str, size: Size) -> dict:
     policies = make_policies(BASELINES, env) | {LEARNED: next(iter(make_policies([source], env).values()))}
     config = EvaluationConfig(size.episodes, size.slots, seed=study.seed, ascent_slots=size.ascent_slots)
     return judge(task, False, evaluate_policies(env, params, policies, config, study.tell))
-
-
-def _mix_identity(folder: str) -> str:
-    from studies.cache import digest
-
-    return digest((Path(folder) / "policy.msgpack").read_bytes())

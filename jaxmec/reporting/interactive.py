@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxmec.extras import optional
-from jaxmec.reporting.style import colour
+from jaxmec.reporting.style import FEWEST_TICKS, LOG_TICKS, colour
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = (
@@ -20,7 +20,7 @@ MARKERS = (
 GUIDE = "#888888"
 HEIGHT = 400
 BESIDE = 0.13  # of the distance between two categories
-BELOW_A_DECADE = 3.0  # a logarithmic axis of less has a tick for every digit
+FEW = 8  # values of a sweep that all have a tick
 
 
 class Line(NamedTuple):
@@ -69,12 +69,11 @@ def panels(shown: Sequence[Panel], order: Sequence[str]) -> dict[str, Any]:
             )  # fmt: skip
         if panel.level is not None:
             figure.add_hline(panel.level, line={"color": GUIDE, "width": 1}, row=1, col=column)
-        figure.update_xaxes(
-            **_axis(panel.x, panel.log_x, [x for one in panel.lines.values() for x in one.x], column)
-        )
-        figure.update_yaxes(
-            **_axis(panel.y, panel.log_y, [y for one in panel.lines.values() for y in one.y], column)
-        )
+        both = [*panel.lines.values(), *panel.guides.values()]
+        x = [value for one in panel.lines.values() for value in one.x]
+        y = [end for one in both for end in _ends(one.y, one.half)]
+        figure.update_xaxes(**_axis(panel.x, panel.log_x, x, few=FEW), row=1, col=column)
+        figure.update_yaxes(**_axis(panel.y, panel.log_y, y), row=1, col=column)
     return _finished(figure)
 
 
@@ -99,7 +98,8 @@ def dots(
         ticktext=list(map(html.escape, categories)),
         automargin=True,
     )
-    figure.update_xaxes(**_axis(x, log_x, [value for line in values.values() for value in line.x]))
+    ends = [end for line in values.values() for end in _ends(line.x, line.half)]
+    figure.update_xaxes(**_axis(x, log_x, ends))
     if not log_x:
         figure.add_vline(0.0, line={"color": GUIDE, "width": 1})
     return _finished(figure, height=150 + 32 * len(categories))
@@ -167,18 +167,36 @@ def _look(name: str, order: Sequence[str], in_legend: bool) -> dict[str, Any]:
     }
 
 
-def _axis(title: str, log: bool, values: Sequence[float], column: int | None = None) -> dict[str, Any]:
-    found: dict[str, Any] = {"title": title, "gridcolor": "#e4e4e4", "zeroline": False, "linecolor": "#444444"}
-    if column is not None:
-        found |= {"row": 1, "col": column}
-    positive = [value for value in values if value > 0 and math.isfinite(value)]
-    if log and positive:
-        short = max(positive) < BELOW_A_DECADE * min(positive)
-        found |= {"type": "log", "dtick": "D1" if short else "D2", "tickformat": "~g", "exponentformat": "power"}
-        if max(positive) > 1e2 * min(positive):
-            found["dtick"] = 1
-            found.pop("tickformat")
+def _ends(values: Sequence[float], half: Sequence[float]) -> list[float]:
+    """Values and the ends of their intervals."""
+    found = list(values)
+    if len(half):
+        found += [value + sign * width for sign in (-1, 1) for value, width in zip(values, half, strict=True)]
     return found
+
+
+def _axis(title: str, log: bool, values: Sequence[float], few: int = 1) -> dict[str, Any]:
+    """An axis for values; a logarithmic one has its ticks at the values if they are few, else at round numbers.
+
+    It is linear where it would hold too few of those.
+    """
+    found: dict[str, Any] = {"title": title, "zeroline": False, "linecolor": "#444444"}
+    positive = sorted({value for value in values if value > 0 and math.isfinite(value)})
+    ticks = positive if len(positive) <= few else _log_ticks(positive[0], positive[-1])
+    if log and positive and (ticks is positive or len(ticks) >= FEWEST_TICKS):
+        found |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    return found
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two, some in every decade if there are few decades."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for digits in LOG_TICKS:
+        ticks = [digit * 10.0**at for at in decades for digit in digits if low <= digit * 10.0**at <= high]
+        if len(ticks) >= FEWEST_TICKS:
+            break
+    return ticks
 
 
 def _finished(figure: Any, height: int = HEIGHT) -> dict[str, Any]:

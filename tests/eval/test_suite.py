@@ -175,6 +175,19 @@ def test_a_budget_per_slot_is_kept_in_every_slot_that_can(command, system):
     assert use.max() == pytest.approx(1.0, abs=0.01)  # no more than needed is saved by whoever is limited
 
 
+def test_every_variant_plays_from_the_full_systems_states(command, system):
+    ablations = command("studies.ablations")
+    env, params, state = system
+    study = SimpleNamespace(env=env, params=params, scenario="coinfer4")
+    for name, make in ablations.VARIANTS.items():
+        variant = make(study)
+        cuts = jax.eval_shape(variant.policy, jax.random.key(0), state, variant.params)
+        assert (cuts.shape, cuts.dtype) == ((4,), jnp.int32), name
+        _, after, *_, info = jax.eval_shape(variant.env.step_env, jax.random.key(0), state, cuts, variant.params)
+        assert jax.tree.structure(after) == jax.tree.structure(state), name
+        assert info["delay_s"].shape == (4,), name
+
+
 def test_two_cuts_are_the_first_and_the_last(command):
     ablations = command("studies.ablations")
     _, params = jaxmec.make("coinfer4")
