@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test lint types docs examples clean
+.PHONY: train test results lint types docs examples clean
 
 train: $(VENV)/.ready
 	$(RUN) train/main.py
 
 test: $(VENV)/.ready
 	$(RUN) -m pytest
+
+# The whole study and its report, runs/suite/report.html. FLAGS="--quick", or "--policy mine.py:by_battery".
+results: $(VENV)/.ready
+	$(RUN) eval/suite.py $(FLAGS)
 
 lint: $(VENV)/.ready
 	$(RUN) -m ruff check .

@@ -51,9 +51,17 @@ class TrainerConfig:
 
 
 def train(
-    env: Environment, params: Params, config: RunConfig, folder: Path, how: TrainerConfig, console: Console
+    env: Environment,
+    params: Params,
+    config: RunConfig,
+    folder: Path,
+    how: TrainerConfig,
+    console: Console,
+    further: Sequence[Logger] = (),
 ) -> bool:
     """Train in a folder that holds the run's configuration; returns whether the end was reached.
+
+    The metrics go into the folder, and to any `further` loggers.
 
     Every process of a run of several must call it.
 
@@ -64,7 +72,7 @@ def train(
     mesh = check(env, config, how)
     learner, update = _start(env, params, config, mesh, folder, how, console)
     started = time.perf_counter()
-    finished = _updates(update, learner, config, folder, how, console)
+    finished = _updates(update, learner, config, folder, how, console, further)
     say(console, f"trained in {time.perf_counter() - started:.1f} s")
     return finished
 
@@ -109,13 +117,19 @@ def _start(
 
 
 def _updates(
-    update: Update, learner: Learner, config: RunConfig, folder: Path, how: TrainerConfig, console: Console
+    update: Update,
+    learner: Learner,
+    config: RunConfig,
+    folder: Path,
+    how: TrainerConfig,
+    console: Console,
+    further: Sequence[Logger],
 ) -> bool:
     """All updates that are left; returns whether the end was reached."""
     done, total = int(learner.updates), config.algorithm.num_updates
     steps_per_update = config.algorithm.num_envs * config.algorithm.num_steps
     with _signals() as received, contextlib.ExitStack() as stack:
-        logs = _loggers(folder, done, how, console) if jax.process_index() == 0 else []
+        logs = [*_loggers(folder, done, how, console), *further] if jax.process_index() == 0 else []
         for log in logs:
             stack.callback(log.close)
         line = stack.enter_context(_Line(console, total * steps_per_update, done * steps_per_update))

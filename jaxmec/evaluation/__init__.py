@@ -21,9 +21,11 @@ from jaxmec.evaluation.comparison import (
 )
 from jaxmec.evaluation.statistics import (
     bootstrap_interval,
+    holm,
     interquartile_mean,
     mean_and_interval,
     paired_difference,
+    paired_p_value,
 )
 
 __all__ = [
@@ -36,9 +38,11 @@ __all__ = [
     "compare",
     "decision_seconds",
     "evaluate_policies",
+    "holm",
     "interquartile_mean",
     "long_runs",
     "mean_and_interval",
     "objectives_at",
     "paired_difference",
+    "paired_p_value",
 ]

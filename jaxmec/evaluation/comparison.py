@@ -47,6 +47,8 @@ class EvaluationConfig:
     """Far from training's seeds: the episodes are held out."""
     state_every: int = number(10, at_least=1, at_most=10**9)
     """Slots between the states at which objectives are compared."""
+    ascent_slots: int = number(long_run.ASCENT_SLOTS, at_least=2, at_most=10**6)
+    """Of every phase in which the budgets' multipliers are looked for."""
     reference: str | None = None  # whose states those are; best_response if it takes part, else the first policy
 
 
@@ -103,6 +105,7 @@ def evaluate_policies(
     config: EvaluationConfig = EvaluationConfig(),
     tell: Tell = lambda _: None,
     slots: Slots | None = None,
+    start: tuple[State, long_run.Multipliers] | None = None,
 ) -> Comparison:
     """Run every policy on the same held-out episodes and compare their objectives at the reference's states.
 
@@ -113,6 +116,8 @@ def evaluate_policies(
       config: how.
       tell: is told what is being done.
       slots: of the same environment and policies, where several systems are evaluated one after the other.
+      start: states [E, ...] and multipliers as `jaxmec.long_run.ascend` gives them, where they are known; the long-run
+        problem does not depend on V, so that one ascent serves all V.
 
     Raises:
       ValueError: if there is no policy, or the reference is not among them.
@@ -128,12 +133,12 @@ def evaluate_policies(
         raise ValueError(f"reference: got {reference!r}; allowed are {', '.join(policies)}")
     num_slots = int(params.episode_slots) if config.num_slots is None else config.num_slots
     key_start, key_episodes, key_states = jax.random.split(jax.random.key(config.seed), 3)
-    start, multipliers = None, None
-    if isinstance(env, LongRunEnvironment):
+    states, multipliers = start or (None, None)
+    if start is None and isinstance(env, LongRunEnvironment):
         tell("looking for the multipliers of the budgets")
-        start, multipliers = long_run.ascend(env, key_start, params, config.num_envs)
+        states, multipliers = long_run.ascend(env, key_start, params, config.num_envs, config.ascent_slots)
     slots = slots or Slots(env, policies)
-    results = long_runs(env, policies, key_episodes, params, config.num_envs, num_slots, start, tell, slots)
+    results = long_runs(env, policies, key_episodes, params, config.num_envs, num_slots, states, tell, slots)
     bound_long_run = None
     if multipliers is not None and isinstance(env, LongRunEnvironment):
         tell("bounding what any policy could reach in the long run")
@@ -338,9 +343,13 @@ def decision_seconds(env: Environment, policy: Policy, key: Array, params: Param
 
 
 def at_equal_energy(run: LongRun, multipliers: long_run.Multipliers, bound: np.ndarray) -> LongRun:
-    """The run with `equal_energy`, the Lagrangian [E], and `long_run_gap`, its excess over the bound's mean."""
+    """The run with `equal_energy`, the Lagrangian [E], and `long_run_gap`, its excess over the bound's mean.
+
+    The gap is not a number where that mean is not above zero, as multipliers that are far off may make it.
+    """
     value = long_run.lagrangian(run.metrics["cost"], run.use, multipliers)
-    gap = (value - bound) / bound.mean()
+    mean = bound.mean()
+    gap = (value - bound) / (mean if mean > 0.0 else np.nan)
     return dataclasses.replace(run, metrics=run.metrics | {"equal_energy": value, "long_run_gap": gap})
 
 

@@ -1,4 +1,5 @@
-"""Means and their confidence intervals: of independent values, of paired differences, and robust ones of pooled runs.
+"""Means and their confidence intervals: of independent values, of paired differences, and robust ones of pooled runs;
+several comparisons at once.
 
 Source of the interquartile mean and its stratified bootstrap: Agarwal, Schwarzer, Castro, Courville and Bellemare,
 "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021 (arXiv 2108.13264).
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 RESAMPLES = 2000
 
@@ -32,6 +33,31 @@ def paired_difference(values: np.ndarray, reference: np.ndarray) -> tuple[float,
     Pairs that met the same random numbers share most of their scatter, which the difference does not have.
     """
     return mean_and_interval(values - reference)
+
+
+def paired_p_value(values: np.ndarray, reference: np.ndarray) -> float:
+    """Two-sided probability of a mean difference at least as large, pair by pair [E], if there were none (Student's t).
+
+    One where all differences are zero, and not a number for a single pair.
+    """
+    mean, half = paired_difference(values, reference)
+    if half == 0.0:
+        return 1.0 if mean == 0.0 else 0.0
+    number = len(values)
+    return float(2.0 * stdtr(number - 1, -abs(mean) / half * stdtrit(number - 1, 0.975)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Several comparisons' p values, adjusted so that all that are below α hold together with probability 1 - α.
+
+    Source: S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 6(2)
+    (1979).
+    """
+    order = np.argsort(p_values)
+    scaled = np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return adjusted.tolist()
 
 
 def interquartile_mean(scores: np.ndarray) -> np.ndarray:

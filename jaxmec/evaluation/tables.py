@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxmec.evaluation.statistics import mean_and_interval
+from jaxmec.evaluation.statistics import mean_and_interval, paired_difference
 from jaxmec.reporting.tables import number, table
 
 if TYPE_CHECKING:
@@ -41,6 +41,23 @@ def long_run_rows(results: Mapping[str, LongRun]) -> list[Row]:
         for name, values in result.metrics.items():
             row[name], row[f"{name}_ci95"] = mean_and_interval(values)
         rows.append(row)
+    return rows
+
+
+def paired_rows(comparison: Comparison) -> list[Row]:
+    """As `long_run_rows`, with the paired differences from the reference policy.
+
+    `delay_over_reference_s` is of the delay, `over_reference` of that at equal energy, relative to the reference's.
+    """
+    reference = comparison.long_run[comparison.reference].metrics
+    scale = float(reference["equal_energy"].mean())
+    rows = long_run_rows(comparison.long_run)
+    for row in rows:
+        metrics = comparison.long_run[str(row["policy"])].metrics
+        delay = paired_difference(metrics["delay_s"], reference["delay_s"])
+        equal = paired_difference(metrics["equal_energy"], reference["equal_energy"])
+        row["delay_over_reference_s"], row["delay_over_reference_s_ci95"] = delay
+        row["over_reference"], row["over_reference_ci95"] = equal[0] / scale, equal[1] / scale
     return rows
 
 

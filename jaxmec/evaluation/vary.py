@@ -14,8 +14,7 @@ import yaml
 from jaxmec.config import ConfigError, assign, quoted, read_yaml
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.evaluation.comparison import Comparison, differing_leaf
-from jaxmec.evaluation.statistics import paired_difference
-from jaxmec.evaluation.tables import Row, long_run_rows
+from jaxmec.evaluation.tables import Row, paired_rows
 from jaxmec.reporting.tables import number, table
 from jaxmec.scenario import find, make
 
@@ -111,26 +110,12 @@ def _differing_part(env: EdgeInferenceEnv, other: EdgeInferenceEnv) -> str | Non
 
 
 def variation_rows(variation: Variation, comparisons: Sequence[Comparison]) -> list[Row]:
-    """One row per value and policy: every metric with its interval, and paired differences from the reference.
-
-    `delay_over_reference_s` is of the delay, `over_reference` of that at equal energy, relative to the reference's.
-    """
-    rows = []
-    for value, comparison in zip(variation.values, comparisons, strict=True):
-        reference = comparison.long_run[comparison.reference].metrics
-        scale = float(reference["equal_energy"].mean())
-        for row in long_run_rows(comparison.long_run):
-            metrics = comparison.long_run[str(row["policy"])].metrics
-            delay = paired_difference(metrics["delay_s"], reference["delay_s"])
-            equal = paired_difference(metrics["equal_energy"], reference["equal_energy"])
-            rows.append(
-                {variation.field: label(value)}
-                | row
-                | {"delay_over_reference_s": delay[0], "delay_over_reference_s_ci95": delay[1]}
-                | {"over_reference": equal[0] / scale, "over_reference_ci95": equal[1] / scale}
-                | {"scenario": comparison.scenario}
-            )
-    return rows
+    """One row per value and policy, see `jaxmec.evaluation.tables.paired_rows`."""
+    return [
+        {variation.field: label(value)} | row | {"scenario": comparison.scenario}
+        for value, comparison in zip(variation.values, comparisons, strict=True)
+        for row in paired_rows(comparison)
+    ]
 
 
 def variation_table(variation: Variation, rows: Sequence[Row], comparison: Comparison) -> Table:

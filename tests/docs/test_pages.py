@@ -18,6 +18,7 @@ RUN = (
     "howto/scenario.md",
     "howto/policy.md",
     "howto/deployment.md",
+    "study.md",
 )
 # Pages whose blocks have a test of their own, or show a part of a script that this one's reader has.
 OTHERS = ("extending.md", "profiles.md", "requests.md", "runtime.md", "traces.md", "wrappers.md")

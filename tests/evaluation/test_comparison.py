@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxmec
+from jaxmec import long_run
 from jaxmec.evaluation import EvaluationConfig, Slots, evaluate_policies
 from jaxmec.policies import make_policy
 from jaxmec.reporting.figures.comparison import cut_counts, save_all
@@ -95,6 +96,17 @@ def test_at_equal_energy_nothing_is_below_the_bound(report):
         np.testing.assert_allclose(run.metrics["long_run_gap"], by_hand)
     gaps = {name: run.metrics["long_run_gap"].mean() for name, run in result.long_run.items()}
     assert gaps["best_response"] < gaps["local_only"]
+
+
+def test_a_start_that_is_known_is_not_looked_for(system, report, monkeypatch):
+    env, params, policies, slots = system
+    *_, result = report
+    start = long_run.ascend(env, jax.random.split(jax.random.key(CONFIG.seed), 3)[0], params, CONFIG.num_envs)
+    monkeypatch.setattr(long_run, "ascend", None)
+    one = {"edge_only": policies["edge_only"]}
+    again = evaluate_policies(env, params, one, CONFIG, slots=slots, start=start).long_run["edge_only"].metrics
+    for name in ("delay_s", "device_queue", "long_run_gap"):
+        np.testing.assert_allclose(again[name], result.long_run["edge_only"].metrics[name], rtol=1e-4, atol=1e-5)
 
 
 def test_files_hold_the_tables_and_figures(report, tmp_path):

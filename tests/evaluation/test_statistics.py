@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxmec.evaluation import bootstrap_interval, interquartile_mean, mean_and_interval, paired_difference
+from jaxmec.evaluation import (
+    bootstrap_interval,
+    holm,
+    interquartile_mean,
+    mean_and_interval,
+    paired_difference,
+    paired_p_value,
+)
 
 
 def test_the_interval_is_students():
@@ -63,3 +70,18 @@ def test_bootstrap_interval_covers_the_truth_and_keeps_strata_apart():
     assert bootstrap_interval([np.full(4, 0.0), np.full(4, 100.0)]) == (50.0, 50.0)
     assert np.isnan(bootstrap_interval([np.array([1.0]), np.array([2.0])])).all()
     assert bootstrap_interval([np.array([1.0, np.inf, np.inf])])[1] == np.inf
+
+
+def test_p_values_are_those_of_the_paired_t_test():
+    rng = np.random.default_rng(0)
+    values, reference = rng.normal(0.3, 1.0, 12), rng.normal(0.0, 1.0, 12)
+    assert paired_p_value(values, reference) == pytest.approx(scipy.stats.ttest_rel(values, reference).pvalue)
+    assert paired_p_value(values, values) == 1.0
+    assert paired_p_value(values + 1.0, values) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_holm_by_hand():
+    # In order: 3 × 0.01, then 2 × 0.02 and 1 × 0.03, neither below the one before; 4 × p is above one nowhere here.
+    assert holm([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert holm([0.9, 0.6]) == [1.0, 1.0]
+    assert holm([0.04]) == [0.04]

@@ -14,6 +14,7 @@ from jaxmec.reporting.figures import comparison as figures
 from jaxmec.reporting.figures.best_cuts import best_cuts
 from jaxmec.reporting.figures.learning import learning_curve
 from jaxmec.reporting.figures.runtime import predicted_against_measured
+from jaxmec.reporting.figures.study import delay_and_queues, work_on_device
 from jaxmec.reporting.files import write_csv
 from jaxmec.reporting.style import drawing, plain_log
 
@@ -172,3 +173,35 @@ def test_best_cuts_with_what_they_are_worth_and_may_lose(tmp_path, drawn):
     assert not beside.collections[0].get_paths()
     assert texts(figure.legends[0]) == ["of the better end", "of this cut if the model errs"]
     assert (tmp_path / "rates.png").stat().st_size > 5_000
+
+
+def test_the_tradeoff_has_its_guides_through_the_references_ends(drawn, tmp_path):
+    rows = [
+        {"policy": policy, "tradeoff": v, "delay_s": 0.1 + 0.4 / v, "delay_s_ci95": 0.01}
+        | {"device_queue": 3.0 * v, "device_queue_ci95": 0.5}
+        for policy in ("search", "formula")
+        for v in (10.0, 1.0, 100.0)
+    ]
+    delay_and_queues(tmp_path / "tradeoff.png", rows, "search")
+    (figure,) = drawn
+    delay, queue = figure.axes
+    assert texts(figure.legends[0]) == ["search", "formula"]
+    (falling,) = [line for line in delay.lines if line.get_color() == "0.5"]
+    np.testing.assert_allclose(falling.get_ydata(), 0.104 + 0.396 / np.array([1.0, 10.0, 100.0]))
+    (rising,) = [line for line in queue.lines if line.get_color() == "0.5"]
+    np.testing.assert_allclose(rising.get_ydata(), [3.0, 30.0, 300.0])
+
+
+def test_work_on_the_device_stands_in_its_cell(drawn, tmp_path):
+    rows = [
+        {"network": "a", "device": device, "state": state, "quarter": 1 + quarter, "on_device": 0.25 * quarter}
+        for device in ("pi", "nano")
+        for state in ("channel", "queue")
+        for quarter in range(4)
+    ]
+    work_on_device(tmp_path / "cuts.png", rows)
+    (figure,) = drawn
+    first, second, _ = figure.axes
+    assert [label.get_text() for label in first.get_yticklabels()] == ["a on nano", "a on pi"]
+    np.testing.assert_allclose(first.images[0].get_array(), [[0.0, 0.25, 0.5, 0.75]] * 2)
+    assert [text.get_text() for text in second.texts][:4] == ["0.00", "0.25", "0.50", "0.75"]
