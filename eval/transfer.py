@@ -127,8 +127,12 @@ def show(rows: Sequence[Row]) -> Table:
         ]
         for row in rows
     ]
-    headers = ["task", "seen", "learned [%]", "or closed", "closed form", "search", "delay over closed [%]"]
-    return table("One policy: slot gap to the bound, and delay at equal energy, ± 95 %", headers, body)
+    headers = ["task", "seen", "learned", "or closed", "closed", "search", "delay"]
+    title = (
+        "One policy: slot gap to the bound of it, of the better of it and the closed form, of the closed form and of "
+        "the search; delay at equal energy over the closed form's; all in %"
+    )
+    return table(title, headers, body)
 
 
 def main(flags: Flags) -> int:

@@ -100,7 +100,7 @@ def quick() -> dict[str, Any]:
         "learning": learning.Config((Learner("learned", learner, 2),), size, points=20),
         "tradeoff": tradeoff.Config(size, (0.1, 1.0, 10.0), ("closed_form",)),
         "sensitivity": sensitivity.Config(size, {"bandwidth": (0.5, 1.0, 2.0)}, ("closed_form",)),
-        "users": users.Config(size, (3,), ("closed_form",), (), 0),
+        "users": users.Config(size, (), (), (), 0),
         "trajectories": trajectories.Config(Size(8, 60), ("closed_form",), points=30),
         "cuts": cuts.Config(size),
         "percentiles": percentiles.Config(4, 50, 50, ("closed_form",), None),

@@ -83,13 +83,13 @@ def policies(found: Found, order: Sequence[str], learned: str | None) -> Section
     columns = {
         "policy": plain("policy"),
         "delay [s]": with_interval("delay_s", ".4f"),
-        "devices' energy / budget": with_interval("device_energy", ".3f"),
-        "server's": with_interval("server_energy", ".3f"),
-        "devices over theirs [%]": plain("devices_over", ".1f", 100),
         f"over {reference} [%]": with_interval("over_reference", ".2f", 100),
         "long-run gap [%]": with_interval("long_run_gap", ".2f", 100),
         "slot gap [%]": plain("certified_gap_mean", ".2f", 100),
         "p99 [%]": plain("certified_gap_p99", ".1f", 100),
+        "devices' energy / budget": with_interval("device_energy", ".3f"),
+        "server's": with_interval("server_energy", ".3f"),
+        "devices over theirs [%]": plain("devices_over", ".1f", 100),
         "stable [%]": plain("stable", ".1f", 100),
         "µs a slot": plain("decision_us", ",.1f"),
     }

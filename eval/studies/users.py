@@ -29,6 +29,8 @@ def run(study: Study, config: Config) -> Found:
     """One row per number, mode and policy, paired with the closed form."""
     rows = []
     size = dataclasses.asdict(config.size)
+    if not config.numbers:
+        return Found([], size, left_out="a quick study has one number of users")
     try:
         jaxmec.make(study.scenario, num_users=config.numbers[0])
     except ConfigError as error:
