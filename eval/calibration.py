@@ -179,12 +179,12 @@ def main(flags: Flags) -> int:
 
 
 def _show_tradeoffs(console: Console, rows: list[dict[str, float]], flags: Flags) -> None:
-    headers = ["V", "delay [s]", "devices", "excess", "server", "queue", "gap", "delay [s]", "devices", "slots"]
-    forms = ("{:g}", "{:.4f}", "{:.3f}", "{:.1%}", "{:.3f}", "{:.1f}", "{:.1%}", "{:.4f}", "{:.3f}", "{:.0f}")
+    headers = ["V", "delay", "devices", "excess", "server", "queue", "gap", "delay", "devices", "slots"]
+    forms = ("{:g}", "{:.3f}", "{:.3f}", "{:.1%}", "{:.3f}", "{:.0f}", "{:.1%}", "{:.3f}", "{:.3f}", "{:.0f}")
     body = [[form.format(value) for form, value in zip(forms, row.values(), strict=True)] for row in rows]
     title = (
-        f"{flags.scenario}: best_response against V, energies over budgets, gap to the long-run bound; the last three "
-        "columns from empty queues, with the slots until they are full"
+        f"{flags.scenario}: best_response against V: seconds, energies over budgets, gap to the long-run bound; the "
+        "last three columns from empty queues, with the slots until they are nine tenths full"
     )
     console.print(table(title, headers, body))
     if flags.out is not None:
