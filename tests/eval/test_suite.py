@@ -243,7 +243,7 @@ def test_a_page_gets_new_results_between_what_it_says_itself(command, tmp_path):
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
-    assert "| closed_form | 0.1030 ± 0.0100 | 0.970 ± 0.010 |" in text
+    assert "| closed_form | 0.1030 ± 0.0100 | 3.00 ± 0.50 |" in text
     assert "- The mean delay of best_response falls by 67 ± 5 %" in text
     assert all((tmp_path / "study" / picture).exists() for picture in pages.PICTURES)
     pages.write_page(tmp_path, told, found, "python eval/suite.py")
