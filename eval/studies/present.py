@@ -76,8 +76,18 @@ def by(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:
     }
 
 
+def delay_and_gap(rows: Sequence[Row], x: str, title: str, order: Sequence[str]) -> dict[str, Any]:
+    """Delay and long-run gap of every policy against a column."""
+    groups = by(rows, "policy")
+    delay = {name: line(one, x, "delay_s") for name, one in groups.items()}
+    gap = {name: line(one, x, "long_run_gap", 100) for name, one in groups.items()}
+    return panels(
+        [Panel(delay, title, DELAY, True, True), Panel(gap, title, "gap to the certified bound [%]", True)], order
+    )
+
+
 def policies(found: Found, order: Sequence[str], learned: str | None) -> Section:
-    """The main table, and its last column drawn."""
+    """The main table, and the differences from the reference drawn."""
     rows = found.rows
     reference = str(rows[0]["reference"])
     columns = {
@@ -240,18 +250,7 @@ def sensitivity(found: Found, order: Sequence[str], learned: str | None) -> Sect
     told = findings.caption(found.facts)
     figures = []
     for quantity, rows in by(found.rows, "quantity").items():
-        groups = by(rows, "policy")
-        at = f"{quantity}, times the scenario's"
-        shown = panels(
-            [
-                Panel({name: line(one, "factor", "delay_s") for name, one in groups.items()}, at, DELAY, True, True),
-                Panel(
-                    {name: line(one, "factor", "long_run_gap", 100) for name, one in groups.items()},
-                    at, "gap to the certified bound [%]", True,
-                ),
-            ],
-            order,
-        )  # fmt: skip
+        shown = delay_and_gap(rows, "factor", f"{quantity}, times the scenario's", order)
         figures.append(Figure(shown, f"{quantity[0].upper()}{quantity[1:]}. {told}"))
     columns = {
         "policy": plain("policy"),
@@ -283,20 +282,7 @@ def users(found: Found, order: Sequence[str], learned: str | None) -> Section:
     }
     figures = []
     for mode, rows in by(found.rows, "mode").items():
-        groups = by(rows, "policy")
-        shown = panels(
-            [
-                Panel(
-                    {name: line(one, "users", "delay_s") for name, one in groups.items()},
-                    "users", DELAY, True, True,
-                ),
-                Panel(
-                    {name: line(one, "users", "long_run_gap", 100) for name, one in groups.items()},
-                    "users", "gap to the certified bound [%]", True,
-                ),
-            ],
-            order,
-        )  # fmt: skip
+        shown = delay_and_gap(rows, "users", "users", order)
         figures.append(Figure(shown, f"{words[mode]} {told}"))
     columns = {
         "policy": plain("policy"),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxmec.extras import optional
-from jaxmec.reporting.style import FEWEST_TICKS, LOG_TICKS, colour
+from jaxmec.reporting.style import FEWEST_TICKS, colour, log_ticks
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = (
@@ -182,21 +182,10 @@ def _axis(title: str, log: bool, values: Sequence[float], few: int = 1) -> dict[
     """
     found: dict[str, Any] = {"title": title, "zeroline": False, "linecolor": "#444444"}
     positive = sorted({value for value in values if value > 0 and math.isfinite(value)})
-    ticks = positive if len(positive) <= few else _log_ticks(positive[0], positive[-1])
+    ticks = positive if len(positive) <= few else log_ticks(positive[0], positive[-1])
     if log and positive and (ticks is positive or len(ticks) >= FEWEST_TICKS):
         found |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
     return found
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two, some in every decade if there are few decades."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks: list[float] = []
-    for digits in LOG_TICKS:
-        ticks = [digit * 10.0**at for at in decades for digit in digits if low <= digit * 10.0**at <= high]
-        if len(ticks) >= FEWEST_TICKS:
-            break
-    return ticks
 
 
 def _finished(figure: Any, height: int = HEIGHT) -> dict[str, Any]:

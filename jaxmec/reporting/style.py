@@ -52,16 +52,23 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two, the sparsest that are `FEWEST_TICKS` at least, or the densest."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for digits in LOG_TICKS:
+        ticks = [tick for at in decades for digit in digits if low <= (tick := digit * 10.0**at) <= high]
+        if len(ticks) >= FEWEST_TICKS:
+            break
+    return ticks
+
+
 def plain_log(axis: Any) -> None:
     """A logarithmic axis with plain numbers, also where it spans less than a decade."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     low, high = sorted(axis.get_view_interval())
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
-    axis.set_major_locator(MaxNLocator(FEWEST_TICKS + 1))  # where there is less than a factor of two
-    for digits in LOG_TICKS:
-        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
-        if sum(low <= tick <= high for tick in ticks) >= FEWEST_TICKS:
-            axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
-            break
+    ticks = log_ticks(low, high)
+    few = MaxNLocator(FEWEST_TICKS + 1)  # where there is less than a factor of two
+    axis.set_major_locator(FixedLocator(ticks) if len(ticks) >= FEWEST_TICKS else few)
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())

@@ -16,7 +16,7 @@ from jaxmec.agents.algorithm import run_updates
 from jaxmec.agents.networks import NETWORKS
 from jaxmec.observation import Views
 
-OPTIMISED = True  # without, XLA makes NaN of the gradients of these, in JAX 0.10
+OPTIMISED = True  # without, gradients of these are NaN in JAX 0.10
 SMALL = PPO(reward="environment", num_envs=32, num_steps=4, num_minibatches=2, total_steps=32 * 4 * 3, width=16)
 
 
