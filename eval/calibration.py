@@ -20,6 +20,7 @@ import tyro
 from rich.console import Console
 
 import jaxmec
+from jaxmec import long_run
 from jaxmec.compilation import keep_compiled
 from jaxmec.config import check_limits
 from jaxmec.env import EdgeInferenceEnv, EnvParams
@@ -125,21 +126,25 @@ def tradeoff_rows(
 ) -> list[dict[str, float]]:
     """What best_response reaches with other V, on the same episodes: from stationary queues and from empty ones.
 
+    The long-run problem does not depend on V, so all have the multipliers that are found at the scenario's own.
     `from_empty_slots` are those until the mean queue is at nine tenths of its stationary level.
     """
     rows = []
     policies = {"best_response": make_policy("best_response", env)}
     slots = Slots(env, policies)
-    empty = {
-        name: jnp.zeros_like(getattr(params, name)) for name in ("initial_device_queue", "initial_server_queue")
-    }
+    key_start, key_episodes, _ = config.keys()
+    states, multipliers = long_run.ascend(env, key_start, params, config.num_envs, config.ascent_slots)
+    nothing = jax.tree.map(jnp.zeros_like, multipliers)
     names = ("delay_s", "device_energy", "device_energy_excess", "server_energy", "device_queue", "long_run_gap")
     for tradeoff in tradeoffs:
         changed = params.replace(tradeoff=tradeoff + 0.0 * params.tradeoff)
-        run = evaluate_policies(env, changed, policies, config, slots=slots).long_run["best_response"]
+        start = long_run.priced_states(env, states, multipliers, changed)
+        run = evaluate_policies(env, changed, policies, config, slots=slots, start=(start, multipliers)).long_run[
+            "best_response"
+        ]
         row = {"tradeoff": tradeoff} | {name: float(run.metrics[name].mean()) for name in names}
-        key, num_slots = jax.random.key(config.seed), len(run.curves["device_queue"])
-        started = long_runs(env, policies, key, changed.replace(**empty), config.num_envs, num_slots, slots=slots)[
+        empty, num_slots = long_run.priced_states(env, states, nothing, changed), len(run.curves["device_queue"])
+        started = long_runs(env, policies, key_episodes, changed, config.num_envs, num_slots, empty, slots=slots)[
             "best_response"
         ]
         there = started.curves["device_queue"] >= 0.9 * row["device_queue"]

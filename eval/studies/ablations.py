@@ -224,12 +224,19 @@ def _measured(
     study: Study, variant: Variant, size: Size, start: EnvState, multipliers: long_run.Multipliers
 ) -> dict[str, np.ndarray]:
     """Episode by episode [E], with the energies' prices of the full system."""
-    key = jax.random.split(jax.random.key(study.seed), 3)[1]
     policies = {SEARCH: variant.policy}
     whole = variant.env is study.env and SEARCH in study.policies  # which the study has compiled already
     slots = study.slots if whole else Slots(variant.env, policies)
     runs = long_runs(
-        variant.env, policies, key, variant.params, size.episodes, size.slots, start, study.tell, slots
+        variant.env,
+        policies,
+        study.key_episodes,
+        variant.params,
+        size.episodes,
+        size.slots,
+        start,
+        study.tell,
+        slots,
     )
     use, metrics = runs[SEARCH].use, runs[SEARCH].metrics
     kept = ("delay_s", "device_energy", "server_energy", "device_energy_excess", "stable")

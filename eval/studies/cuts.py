@@ -29,11 +29,18 @@ def run(study: Study, config: Config) -> Found:
 
     def compute() -> list:
         start, _ = study.started(config.size)
-        key = jax.random.split(jax.random.key(study.seed), 3)[1]
         chosen = {name: study.policies[name] for name in names}
         size = config.size
         runs = long_runs(
-            study.env, chosen, key, study.params, size.episodes, size.slots, start, study.tell, study.slots
+            study.env,
+            chosen,
+            study.key_episodes,
+            study.params,
+            size.episodes,
+            size.slots,
+            start,
+            study.tell,
+            study.slots,
         )
         return [row for name, one in runs.items() for row in _rows(study, name, one.states, one.actions)]
 

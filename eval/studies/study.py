@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from jax import Array
 
 from jaxmec import long_run
 from jaxmec.env import EdgeInferenceEnv, EnvParams
@@ -117,8 +117,13 @@ class Study:
 
     def started(self, size: Size) -> tuple[State, long_run.Multipliers]:
         """The states that `evaluated` starts from, of the system as it is, and its budgets' multipliers."""
-        key = jax.random.split(jax.random.key(self.seed), 3)[0]
-        return long_run.ascend(self.env, key, self.params, size.episodes, size.ascent_slots)
+        key_start, _, _ = EvaluationConfig(seed=self.seed).keys()
+        return long_run.ascend(self.env, key_start, self.params, size.episodes, size.ascent_slots)
+
+    @property
+    def key_episodes(self) -> Array:
+        """Of the episodes that `evaluated` plays."""
+        return EvaluationConfig(seed=self.seed).keys()[1]
 
 
 def known(names: Sequence[str], study: Study) -> list[str]:

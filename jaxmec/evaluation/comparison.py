@@ -51,6 +51,10 @@ class EvaluationConfig:
     """Of every phase in which the budgets' multipliers are looked for."""
     reference: str | None = None  # whose states those are; best_response if it takes part, else the first policy
 
+    def keys(self) -> Array:
+        """Random keys [3]: of the populations and their ascent, of the episodes, of decisions at the same states."""
+        return jax.random.split(jax.random.key(self.seed), 3)
+
 
 @dataclasses.dataclass(frozen=True)
 class LongRun:
@@ -132,7 +136,7 @@ def evaluate_policies(
     if reference not in policies:
         raise ValueError(f"reference: got {reference!r}; allowed are {', '.join(policies)}")
     num_slots = int(params.episode_slots) if config.num_slots is None else config.num_slots
-    key_start, key_episodes, key_states = jax.random.split(jax.random.key(config.seed), 3)
+    key_start, key_episodes, key_states = config.keys()
     states, multipliers = start or (None, None)
     if start is None and isinstance(env, LongRunEnvironment):
         tell("looking for the multipliers of the budgets")

@@ -3,6 +3,7 @@
 import importlib
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -73,17 +74,27 @@ def test_a_row_tells_when_empty_queues_are_nearly_as_full_as_stationary_ones(stu
         curves={"device_queue": np.array([0.0, 5.0, 8.9, 9.1, 10.0])},
     )
 
+    states = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), 2), params)[1]
+    multipliers = {"device_energy": np.full((2, 4), 0.5), "server_energy": np.full((2, 1), 0.25)}  # s per budget
+
     def long_runs(env, policies, key, params, *sizes, slots):
+        *sizes, start = sizes
         assert float(params.tradeoff) == 7.0
-        assert not params.initial_device_queue.any()
-        assert not params.initial_server_queue.any()
-        assert sizes == (2, 5)
+        assert not start.device_queue.any()
+        assert not start.server_queue.any()
+        assert sizes == [2, 5]
         return {"best_response": begun}
 
+    def evaluate_policies(env, params, policies, config, *, slots, start):
+        assert float(params.tradeoff) == 7.0
+        np.testing.assert_array_equal(start[0].device_queue, 4 * 7.0 * np.full((2, 4), 0.5))  # N V times them
+        np.testing.assert_array_equal(start[0].server_queue, 4 * 7.0 * np.full(2, 0.25))
+        assert start[1] is multipliers
+        return SimpleNamespace(long_run={"best_response": stationary})
+
+    monkeypatch.setattr(study.long_run, "ascend", lambda *_: (states, multipliers))
     monkeypatch.setattr(study, "long_runs", long_runs)
-    monkeypatch.setattr(
-        study, "evaluate_policies", lambda *_, **__: SimpleNamespace(long_run={"best_response": stationary})
-    )
+    monkeypatch.setattr(study, "evaluate_policies", evaluate_policies)
     (row,) = study.tradeoff_rows(env, params, EvaluationConfig(num_envs=2), (7.0,))
     assert row["tradeoff"] == 7.0
     assert row["device_queue"] == 10.0
