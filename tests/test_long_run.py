@@ -71,7 +71,7 @@ def test_dual_ascent_keeps_the_budgets_and_spends_those_that_cost(found):
 
 
 def test_a_clairvoyant_is_never_below_the_bound_and_may_come_close(monkeypatch):
-    """Two users, four slots: cuts of all slots at once, shares and energies at any prices, in float64."""
+    """Two users, three slots: cuts of all slots at once, shares and energies at any prices, in float64."""
     with jax.enable_x64(True):
         users = {
             "count": 2,
@@ -81,7 +81,7 @@ def test_a_clairvoyant_is_never_below_the_bound_and_may_come_close(monkeypatch):
             "arrival_rate_hz": [1.0, 3.0],
         }
         env, params = jaxmec.make("coinfer4", users=[users])
-        slots, num_cuts = 4, env.num_cuts
+        slots, num_cuts = 3, env.num_cuts
         step = jax.jit(env.step_env)
         _, state = env.reset(jax.random.key(3), params)
         states = []
