@@ -6,6 +6,7 @@ long, or compares them to the last bit, says `OPTIMISED = True`.
 """
 
 import atexit
+import gc
 import importlib
 import os
 import shutil
@@ -28,6 +29,8 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Programmes are hundreds of thousands of objects that stay: looking for garbage among them took 8 % of the time.
+gc.set_threshold(100_000)
 
 
 @pytest.fixture(scope="module", autouse=True)
