@@ -75,12 +75,11 @@ def cell_rows(
     """Rows of every network, device, state and quarter that occurs; all arrays are [E, T, N].
 
     `on_device` is the mean share of a network's work that its device runs, with an interval over episodes; `cut` the
-    most frequent one, in `cut_share` of the slots; `low` and `high` are the quarter's ends.
+    most frequent one, in `cut_share` of the slots; `low` and `high` are the quarter's least and greatest value.
     """
     rows: list[Row] = []
     for state, value in values.items():
-        edges = np.quantile(value, np.linspace(0.0, 1.0, PARTS + 1))
-        part = np.clip(np.searchsorted(edges, value, side="right") - 1, 0, PARTS - 1)
+        part = quarters(value)
         for m, d in sorted(set(zip(network.ravel().tolist(), device.ravel().tolist(), strict=True))):
             for quarter in range(PARTS):
                 here = (network == m) & (device == d) & (part == quarter)
@@ -96,8 +95,8 @@ def cell_rows(
                         "device": d,
                         "state": state,
                         "quarter": quarter + 1,
-                        "low": float(edges[quarter]),
-                        "high": float(edges[quarter + 1]),
+                        "low": float(value[part == quarter].min()),
+                        "high": float(value[part == quarter].max()),
                         "on_device": mean,
                         "on_device_ci95": half,
                         "cut": int(counts.argmax()),
@@ -107,3 +106,13 @@ def cell_rows(
                     }
                 )
     return rows
+
+
+def quarters(value: np.ndarray) -> np.ndarray:
+    """The quarter, 0 to 3, of every value; of up to four different ones the least is in 0, the greatest in 3."""
+    distinct, index = np.unique(value, return_inverse=True)
+    if distinct.size <= PARTS:
+        place = np.linspace(0, PARTS - 1, distinct.size).round().astype(int)
+        return place[index].reshape(value.shape)
+    edges = np.quantile(value, np.linspace(0.0, 1.0, PARTS + 1))
+    return np.clip(np.searchsorted(edges, value, side="right") - 1, 0, PARTS - 1)

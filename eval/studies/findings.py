@@ -13,6 +13,7 @@ from jaxmec.evaluation.tables import Row
 
 LEVEL = 0.05  # of all comparisons of a table together
 FEWEST_EPISODES = 5  # that a change of cuts has to be seen in
+MOST_LISTED = 5  # systems that a sentence names one by one
 BUDGETS = {"device_energy": "the devices", "server_energy": "the server"}
 STATE_WORDS = {
     "channel": ("worst channels", "best channels"),
@@ -160,9 +161,16 @@ def of_sensitivity(rows: Sequence[Row], learned: str | None) -> list[str]:
             f"from {number(own[0], 'factor'):g} to {number(own[-1], 'factor'):g} times the scenario's {quantity}"
         )
         found.append(ends(own[0], own[-1], "delay_s", f"The mean delay of {reference}", span, "s"))
-    if learned:
-        found += everywhere(rows, learned, reference, lambda row: f"{row['quantity']} × {number(row, 'factor'):g}")
+    if learned:  # the scenario as it is is one system, whatever the quantity
+        systems = [row for row in rows if number(row, "factor") != 1.0 or row["quantity"] == rows[0]["quantity"]]
+        found += everywhere(systems, learned, reference, _multiple)
     return found
+
+
+def _multiple(row: Row) -> str:
+    """A system of the sensitivity's, in words."""
+    factor = number(row, "factor")
+    return "the scenario as it is" if factor == 1.0 else f"{row['quantity']} × {factor:g}"
 
 
 def of_users(rows: Sequence[Row], learned: str | None) -> list[str]:
@@ -338,9 +346,16 @@ def everywhere(rows: Sequence[Row], policy: str, reference: str, place: Callable
     """In how many of the systems a policy is faster or slower than the reference at equal energy, and in which."""
     mine = [row for row in rows if row["policy"] == policy]
     told = []
+
+    def at(row: Row) -> str:
+        return f"{place(row)} by {percent(*_over(row))}"
+
     for side, word in ((-1, "faster"), (1, "slower")):
-        found = [row for row in mine if direction(*_over(row)) == side]
-        where = f" ({listed(f'{place(row)} by {percent(*_over(row))}' for row in found)})" if found else ""
+        found = sorted((row for row in mine if direction(*_over(row)) == side), key=lambda row: abs(_over(row)[0]))
+        if len(found) > MOST_LISTED:
+            where = f" (from {at(found[0])} to {at(found[-1])})"
+        else:
+            where = f" ({listed(map(at, found))})" if found else ""
         told.append(f"{word} in {len(found)}{where}")
     told.append(f"no difference seen in {sum(direction(*_over(row)) == 0 for row in mine)}")
     systems = f"{len(mine)} systems" if len(mine) > 1 else "one system"

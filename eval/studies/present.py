@@ -18,16 +18,18 @@ from studies.study import Found
 Cell = Callable[[Row], str]
 DELAY = "mean delay [s]"
 OVER = "delay at equal energy over {} [%]"
+LARGE = 100.0  # decimals of a number as large as this tell nothing
 UNITS = {"channel": "dB", "queue": "", "arrivals": "per s"}
 
 
-def with_interval(name: str, form: str, scale: float = 1.0) -> Cell:
-    """A cell "value ± half"."""
+def with_interval(name: str, given: str, scale: float = 1.0) -> Cell:
+    """A cell "value ± half", without decimals where it is large."""
 
     def cell(row: Row) -> str:
         value, half = scale * number(row, name), scale * number(row, f"{name}_ci95")
         if not np.isfinite(value):
             return "–"
+        form = ".0f" if abs(value) >= LARGE else given
         return f"{value:{form}} ± {half:{form}}" if np.isfinite(half) else f"{value:{form}}"
 
     return cell

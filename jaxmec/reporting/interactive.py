@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 from jaxmec.extras import optional
@@ -112,7 +113,10 @@ def heat(
     hover: Mapping[str, Sequence[Sequence[str]]],
     title: str,
 ) -> dict[str, Any]:
-    """Heat maps side by side over the same rows, from zero to one in shades that print in grey."""
+    """Heat maps side by side over the same rows, from zero to one in shades that print in grey.
+
+    Columns in which a map has no number at all are left out of it.
+    """
     figure = optional("plotly.subplots", "report").make_subplots(
         rows=1,
         cols=len(grids),
@@ -121,11 +125,12 @@ def heat(
         subplot_titles=list(map(html.escape, grids)),
     )
     for column, (name, grid) in enumerate(grids.items(), start=1):
+        there = [any(math.isfinite(row[place]) for row in grid) for place in range(len(columns))]
         figure.add_heatmap(
-            z=[_numbers(row) for row in grid],
-            x=list(columns),
+            z=[_numbers(list(compress(row, there))) for row in grid],
+            x=list(compress(columns, there)),
             y=list(map(html.escape, rows)),
-            customdata=[list(map(html.escape, row)) for row in hover[name]],
+            customdata=[list(map(html.escape, compress(row, there))) for row in hover[name]],
             texttemplate="%{z:.2f}",
             hovertemplate="%{y}<br>%{x}<br>%{customdata}<extra></extra>",
             zmin=0.0,

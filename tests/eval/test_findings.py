@@ -101,9 +101,20 @@ def test_the_learner_is_counted_over_systems(findings):
     learned[0] |= {"over_reference": 0.04, "over_reference_ci95": 0.01}
     learned[1] |= {"over_reference": -0.02, "over_reference_ci95": 0.01}
     assert findings.of_sensitivity(rows, "learned")[-1] == (
-        "learned against best_response at equal energy, of 6 systems: faster in 1 (bandwidth × 1 by 2.0 ± 1.0 %), "
-        "slower in 1 (bandwidth × 0.5 by 4.0 ± 1.0 %), no difference seen in 4."
+        "learned against best_response at equal energy, of 5 systems: faster in 1 (the scenario as it is by "
+        "2.0 ± 1.0 %), slower in 1 (bandwidth × 0.5 by 4.0 ± 1.0 %), no difference seen in 3."
     )
+
+
+def test_of_many_systems_the_least_and_the_largest_difference_are_told(findings):
+    rows = [
+        {"policy": "a", "users": n, "over_reference": 0.01 * n, "over_reference_ci95": 0.005} for n in (3, 1, 2, 4)
+    ]
+    told = findings.everywhere(rows, "a", "b", lambda row: f"{row['users']} users")
+    assert "slower in 4 (1 users by 1.0 ± 0.5 %, 2 users by 2.0 ± 0.5 %, 3 users" in told[0]
+    rows += [{**rows[0], "users": n, "over_reference": 0.01 * n} for n in (5, 6)]
+    told = findings.everywhere(rows, "a", "b", lambda row: f"{row['users']} users")
+    assert "slower in 6 (from 1 users by 1.0 ± 0.5 % to 6 users by 6.0 ± 0.5 %), no" in told[0]
 
 
 def test_cuts_name_the_pair_that_changes_most_or_nobody(findings):

@@ -101,6 +101,12 @@ def test_shares_of_work_are_by_quarters_with_intervals_over_episodes(command):
     assert [row["on_device"] for row in rows] == [0.75, 0.5, 0.0, 0.0]
     assert rows[0]["on_device_ci95"] == pytest.approx(12.706 * 0.25, rel=1e-4)  # Student's t of two episodes
     assert [(row["cut"], row["count"]) for row in rows[1:]] == [(1, 2), (0, 2), (0, 2)]
+    # Of two values there are a lowest and a highest quarter.
+    rows = cuts.cell_rows(nothing, nothing, chosen, share, {"arrivals": np.where(value < 2.0, 0.3, 6.0)})
+    assert [(row["quarter"], row["low"], row["high"], row["on_device"]) for row in rows] == [
+        (1, 0.3, 0.3, 0.625),
+        (4, 6.0, 6.0, 0.0),
+    ]
 
 
 def test_trajectories_are_means_between_points_and_energies_are_means_so_far(command):

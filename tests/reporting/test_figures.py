@@ -177,8 +177,8 @@ def test_best_cuts_with_what_they_are_worth_and_may_lose(tmp_path, drawn):
 
 def test_the_tradeoff_has_its_guides_through_the_references_ends(drawn, tmp_path):
     rows = [
-        {"policy": policy, "tradeoff": v, "delay_s": 0.1 + 0.4 / v, "delay_s_ci95": 0.01}
-        | {"device_queue": 3.0 * v, "device_queue_ci95": 0.5}
+        {"policy": policy, "tradeoff": v, "delay_s": 0.1 + 0.4 / v, "device_queue": 3.0 * v}
+        | {"delay_over_first_ci95": 0.0 if v == 1.0 else 0.02}
         for policy in ("search", "formula")
         for v in (10.0, 1.0, 100.0)
     ]
@@ -190,6 +190,11 @@ def test_the_tradeoff_has_its_guides_through_the_references_ends(drawn, tmp_path
     np.testing.assert_allclose(falling.get_ydata(), 0.104 + 0.396 / np.array([1.0, 10.0, 100.0]))
     (rising,) = [line for line in queue.lines if line.get_color() == "0.5"]
     np.testing.assert_allclose(rising.get_ydata(), [3.0, 30.0, 300.0])
+    bars = delay.containers[0].lines[2][0].get_segments()
+    np.testing.assert_allclose(
+        [bar[1, 1] - bar[0, 1] for bar in bars], [0.0, 0.02, 0.02]
+    )  # 2 % of 0.5 s, both ways
+    assert not queue.containers[0].lines[2]
 
 
 def test_work_on_the_device_stands_in_its_cell(drawn, tmp_path):
@@ -197,11 +202,15 @@ def test_work_on_the_device_stands_in_its_cell(drawn, tmp_path):
         {"network": "a", "device": device, "state": state, "quarter": 1 + quarter, "on_device": 0.25 * quarter}
         for device in ("pi", "nano")
         for state in ("channel", "queue")
-        for quarter in range(4)
+        for quarter in (range(4) if state == "channel" else (0, 3))
     ]
     work_on_device(tmp_path / "cuts.png", rows)
     (figure,) = drawn
     first, second, _ = figure.axes
     assert [label.get_text() for label in first.get_yticklabels()] == ["a on nano", "a on pi"]
     np.testing.assert_allclose(first.images[0].get_array(), [[0.0, 0.25, 0.5, 0.75]] * 2)
-    assert [text.get_text() for text in second.texts][:4] == ["0.00", "0.25", "0.50", "0.75"]
+    assert [text.get_text() for text in second.texts] == [
+        "0.00",
+        "0.75",
+    ] * 2  # of two values there are two columns
+    assert [label.get_text() for label in second.get_xticklabels()] == ["lowest", "highest"]

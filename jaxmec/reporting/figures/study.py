@@ -20,7 +20,8 @@ def delay_and_queues(path: Path, rows: Sequence[Row], reference: str) -> None:
 
     Args:
       path: of the PNG.
-      rows: tradeoff, policy, and delay_s and device_queue with their intervals.
+      rows: tradeoff, policy, delay_s, device_queue, and delay_over_first_ci95: bars are the interval of the change from
+        the least V on the same episodes.
       reference: the policy that the guides are drawn for.
     """
     with drawing(path, 1, 2, figsize=(8.4, 3.2)) as (figure, axes):
@@ -31,7 +32,8 @@ def delay_and_queues(path: Path, rows: Sequence[Row], reference: str) -> None:
             strict=True,
         ):
             for index, policy in enumerate(dict.fromkeys(str(row["policy"]) for row in rows)):
-                v, value, half = _line([row for row in rows if row["policy"] == policy], metric)
+                v, value, share = _line([row for row in rows if row["policy"] == policy], metric)
+                half = share * value[0] if metric == "delay_s" else None
                 axis.errorbar(
                     v, value, half, fmt=MARKERS[index % len(MARKERS)], ls=LINES[index % len(LINES)],
                     color=colour(index), label=policy, ms=4, lw=1.2, capsize=2,
@@ -49,8 +51,8 @@ def delay_and_queues(path: Path, rows: Sequence[Row], reference: str) -> None:
 
 
 def _line(rows: Sequence[Row], metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """V, values and half-widths in the order of V."""
-    columns = ("tradeoff", metric, f"{metric}_ci95")
+    """V, values and half-widths of the delay's change, as shares of the first one, in the order of V."""
+    columns = ("tradeoff", metric, "delay_over_first_ci95")
     found = np.array(sorted([float(row[name]) for name in columns] for row in rows))
     return found[:, 0], found[:, 1], found[:, 2]
 
@@ -66,11 +68,12 @@ def work_on_device(path: Path, rows: Sequence[Row]) -> None:
     states = list(dict.fromkeys(str(row["state"]) for row in rows))
     with drawing(path, 1, len(states), figsize=(8.4, 0.9 + 0.3 * len(pairs))) as (figure, axes):
         for column, (axis, state) in enumerate(zip(axes, states, strict=True)):
-            grid = np.full((len(pairs), len(QUARTERS)), np.nan)
-            for row in rows:
-                if row["state"] == state:
-                    place = pairs.index((str(row["network"]), str(row["device"])))
-                    grid[place, int(float(row["quarter"])) - 1] = float(row["on_device"])
+            mine = [row for row in rows if row["state"] == state]
+            there = sorted({int(float(row["quarter"])) for row in mine})  # of two values there are two
+            grid = np.full((len(pairs), len(there)), np.nan)
+            for row in mine:
+                place = pairs.index((str(row["network"]), str(row["device"])))
+                grid[place, there.index(int(float(row["quarter"])))] = float(row["on_device"])
             image = axis.imshow(grid, cmap="cividis", vmin=0.0, vmax=1.0, aspect="auto")
             for (place, quarter), value in np.ndenumerate(grid):
                 if np.isfinite(value):
@@ -79,7 +82,7 @@ def work_on_device(path: Path, rows: Sequence[Row]) -> None:
                         quarter, place, f"{value:.2f}", ha="center", va="center", color=shade, fontsize="x-small"
                     )
             axis.set(title=state)
-            axis.set_xticks(range(len(QUARTERS)), QUARTERS, fontsize="small")
+            axis.set_xticks(range(len(there)), [QUARTERS[each - 1] for each in there], fontsize="small")
             axis.set_yticks(
                 range(len(pairs)), [f"{network} on {device}" for network, device in pairs] if not column else []
             )
