@@ -41,10 +41,12 @@ def delay_and_queues(path: Path, rows: Sequence[Row], reference: str) -> None:
                 if policy == reference:
                     falling = value[-1] + (value[0] - value[-1]) * v[0] / v
                     guide = falling if metric == "delay_s" else value[-1] * v / v[-1]
-                    name, beside = ("O(1/V)", (4, 6)) if metric == "delay_s" else ("O(V)", (6, -10))
+                    # The label stands below its line, at whose foot nothing else is.
+                    name, at = ("O(1/V)", 1) if metric == "delay_s" else ("O(V)", len(v) // 2)
+                    offset, side = ((-4, -8), "right") if metric == "delay_s" else ((6, -10), "left")
                     axis.plot(v, guide, color="0.5", lw=0.9, zorder=1)
-                    axis.annotate(name, (v[len(v) // 2], guide[len(v) // 2]), color="0.4", fontsize="small",
-                                  xytext=beside, textcoords="offset points")  # fmt: skip
+                    axis.annotate(name, (v[at], guide[at]), color="0.4", fontsize="small", ha=side,
+                                  xytext=offset, textcoords="offset points")  # fmt: skip
             axis.set(xscale="log", xlabel="trade-off constant V", ylabel=label)
             plain_log(axis.yaxis)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
