@@ -15,9 +15,9 @@ from studies import present
 from studies.study import Found, Study
 
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"  # what a page's results stand between
-SHOWN = ("policies", "tradeoff", "sensitivity", "cuts")  # parts whose findings a page tells
+NEEDED = ("policies", "tradeoff", "sensitivity", "cuts")  # parts that a page's table and pictures are made of
 PICTURES = {
-    "tradeoff.png": "Delay and queues against V",
+    "tradeoff.png": "Delay and queues against V; bars are the interval of the change from the least V, pair by pair",
     "bandwidth.png": "Delay against the band, and at equal energy over the search's",
     "cuts.png": "Share of work on the device by network, device, channel, queue and arrivals",
 }
@@ -67,13 +67,14 @@ def write_page(docs: Path, study: Study, found: Mapping[str, Found], command: st
     text = page.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise ConfigError(f"{page}: has no {BEGIN} and {END}, between which results stand")
-    missing = [part for part in SHOWN if not _rows(found, part)]
+    missing = [part for part in NEEDED if not _rows(found, part)]
     if missing:
-        raise ConfigError(f"parts: got none of {missing[0]}; allowed are at least {', '.join(SHOWN)}")
+        raise ConfigError(f"parts: got none of {missing[0]}; allowed are at least {', '.join(NEEDED)}")
     folder = docs / "study"
     folder.mkdir(exist_ok=True)
-    for part in SHOWN:
-        write_csv(folder / f"{part}.csv", found[part].rows)
+    for part, one in found.items():
+        if one.rows:
+            write_csv(folder / f"{part}.csv", one.rows)
     pictures = draw(folder, found, study.learned or study.reference)
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     replace_file(page, f"{before}{BEGIN}\n{results(study, found, command, pictures)}\n{END}{after}")
@@ -86,10 +87,8 @@ def results(study: Study, found: Mapping[str, Found], command: str, pictures: Se
     lines += [f"| {' | '.join(shown.headers)} |", "|" + "---|" * len(shown.headers)]
     lines += [f"| {' | '.join(row)} |" for row in shown.rows]
     lines += ["", shown.caption, ""]
-    for part in SHOWN:
-        lines += [
-            f"- {text}" for text in present.section(part, found[part], study.players, study.learned).findings
-        ]
+    for part, one in found.items():
+        lines += [f"- {text}" for text in present.section(part, one, study.players, study.learned).findings]
     for picture in pictures:
         lines += ["", f"![{PICTURES[picture]}](study/{picture})"]
     return "\n".join(lines)

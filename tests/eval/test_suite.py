@@ -241,7 +241,7 @@ def test_a_page_gets_new_results_between_what_it_says_itself(command, tmp_path):
     told = SimpleNamespace(
         players=made_up.POLICIES, learned="learned", reference="best_response", env=SimpleNamespace(name="a-v1")
     )
-    found = {part: study.Found(made_up.PARTS[part](), made_up.size()) for part in pages.SHOWN}
+    found = {part: study.Found(made_up.PARTS[part](), made_up.size()) for part in (*pages.NEEDED, "ablations")}
     page = tmp_path / "study.md"
     page.write_text(f"before\n{pages.BEGIN}\nold\n{pages.END}\nafter\n")
     pages.write_page(tmp_path, told, found, "python eval/suite.py")
@@ -251,11 +251,13 @@ def test_a_page_gets_new_results_between_what_it_says_itself(command, tmp_path):
     assert "old" not in text
     assert "| closed_form | 0.1030 ± 0.0100 | 3.00 ± 0.50 |" in text
     assert "- The mean delay of best_response falls by 67 ± 5 %" in text
+    assert "- Slower than the full system at equal energy: " in text
+    assert (tmp_path / "study" / "ablations.csv").exists()
     assert all((tmp_path / "study" / picture).exists() for picture in pages.PICTURES)
     pages.write_page(tmp_path, told, found, "python eval/suite.py")
     assert page.read_text() == text
     with pytest.raises(ConfigError, match="parts: got none of cuts; allowed are at least policies"):
-        pages.write_page(tmp_path, told, {part: found[part] for part in pages.SHOWN if part != "cuts"}, "")
+        pages.write_page(tmp_path, told, {part: one for part, one in found.items() if part != "cuts"}, "")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
