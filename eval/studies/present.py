@@ -124,15 +124,24 @@ def policies(found: Found, order: Sequence[str], learned: str | None) -> Section
         order,
     )
     far = [name for name in categories if name not in near]
-    left_out = f" More than twice the reference's delay, and not drawn: {findings.listed(far)}." if far else ""
     told = findings.caption(found.facts)
     return Section(
         "policies",
         "Policies",
         findings.of_policies(rows),
         [table(rows, columns, caption + told)],
-        [Figure(figure, f"Delay at equal energy over {reference}'s, paired differences.{left_out} {told}")],
+        [
+            Figure(
+                figure,
+                f"Delay at equal energy over {reference}'s, paired differences.{_left_out(far, reference)} {told}",
+            )
+        ],
     )
+
+
+def _left_out(far: Sequence[str], reference: str) -> str:
+    """What a figure has no room for, in words."""
+    return f" More than twice the delay of {reference}, and not drawn: {findings.listed(far)}." if far else ""
 
 
 def learning(found: Found, order: Sequence[str], learned: str | None) -> Section:
@@ -429,15 +438,17 @@ def ablations(found: Found, order: Sequence[str], learned: str | None) -> Sectio
         "delay over full [%]": with_interval("delay_s_over_full", ".1f", 100),
         "at equal energy [%]": with_interval("equal_energy_over_full", ".1f", 100),
     }
-    names = [str(row["variant"]) for row in rows[1:]]
+    near = [row for row in rows[1:] if number(row, "equal_energy_over_full") < 1.0]
+    names = [str(row["variant"]) for row in near]
     shown = {
         label: Line(
-            [100 * number(row, f"{metric}_over_full") for row in rows[1:]],
+            [100 * number(row, f"{metric}_over_full") for row in near],
             list(range(len(names))),
-            [100 * number(row, f"{metric}_over_full_ci95") for row in rows[1:]],
+            [100 * number(row, f"{metric}_over_full_ci95") for row in near],
         )
         for label, metric in (("delay", "delay_s"), ("delay at equal energy", "equal_energy"))
     }
+    far = [str(row["variant"]) for row in rows[1:] if row not in near]
     told = findings.caption(found.facts)
     figure = dots(shown, names, f"over the {full} [%]", ["delay at equal energy", "delay"])
     return Section(
@@ -445,7 +456,7 @@ def ablations(found: Found, order: Sequence[str], learned: str | None) -> Sectio
         "Without one part",
         findings.of_ablations(rows),
         [table(rows, columns, f"One part of the system replaced, judged by the true one. {told}")],
-        [Figure(figure, f"Paired differences from the {full}. {told}")],
+        [Figure(figure, f"Paired differences from the {full}.{_left_out(far, f'the {full}')} {told}")],
         "Cuts by best response to what the variant believes. Equal shares: of band and server, among those who use "
         "them. Energy ignored: the least delay of every slot. Budget per slot: no slot may use what another has saved. "
         "Independent queues: cuts are compared by three M/D/1 delays, added. Full precision: activations of 32 bits. "
