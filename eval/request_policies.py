@@ -1,11 +1,12 @@
 """What requests meet under policies that know the formula alone, bursts and unfinished work, or that have learned.
 
 python eval/request_policies.py --scenario overload
-python eval/request_policies.py --scenario bursty --seeds 5 --discounts 0 0.9
+python eval/request_policies.py --scenario bursty --seeds 5 --discounts 0 0.9 --knowing formula price
 
-`best_response` plays four times: on the formula as it is, with a factor on the waiting time, with a price of
-unfinished work, and with both. Learners are the default one, trained on requests in the scenario as its file has it.
-All meet the same populations, channels and requests, so differences from the formula have paired intervals.
+`best_response` plays on the formula as it is, with a factor on the waiting time, with a price of unfinished work, with
+both, and with the price where cuts are chosen or where shares are computed alone. Learners are the default one, trained
+on requests where the slot problem knows what `--knowing` says. All meet the same populations, channels and requests, so
+differences from the formula have paired intervals.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from jaxmec.reporting.tables import table
 from jaxmec.requests import RequestReport, StudyConfig, compare_requests
 
 FORMULA = "formula"  # the policy that others are compared with
+PRICE = "price"
+KNOWLEDGE = (FORMULA, "factor", PRICE, "both")  # of the slot problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Flags:
     """Training runs with each discount."""
     discounts: tuple[float, ...] = (0.0, 0.9)
     """Of the learners, per slot."""
+    knowing: tuple[str, ...] = (FORMULA,)
+    """What the learners' slot problem knows: formula, factor, price or both; all are trained with each."""
     reward: str = "objective"
     """What they learn from: objective, the delays of requests, or late, their deadline misses."""
     total_steps: int = 400_000
@@ -79,6 +84,8 @@ def main(flags: Flags) -> int:
                 f"seeds, discounts: got {flags.seeds}, {flags.discounts}; allowed are at least 0 seeds and discounts "
                 "of at least 0 and below 1"
             )
+        if unknown := set(flags.knowing) - set(KNOWLEDGE):
+            raise ConfigError(f"knowing: got {sorted(unknown)[0]!r}; allowed are {', '.join(KNOWLEDGE)}")
         env, params = jaxmec.make(flags.scenario, fidelity="requests")
         config = StudyConfig(
             num_slots=flags.num_slots, replications=flags.replications, warm_up_slots=flags.warm_up_slots
@@ -86,14 +93,21 @@ def main(flags: Flags) -> int:
         compare = partial(
             compare_requests, jax.random.key(0), env, config=config, tell=lambda what: say(messages, what)
         )
+        known = variants(params, flags.waiting_scale, flags.backlog_weight)
+        formula, price = known[FORMULA], known[PRICE]
+        best = make_policy("best_response", env)
         reports: dict[str, RequestReport] = {}
-        best = {"best_response": make_policy("best_response", env)}
-        for name, changed in variants(params, flags.waiting_scale, flags.backlog_weight).items():
-            say(messages, name)
-            reports[name] = compare(changed, best)["best_response"]
+        for label, changed, policy in (
+            *((named(flags, knowledge), changed, best) for knowledge, changed in known.items()),
+            (f"{named(flags, PRICE)}, in cuts alone", formula, choosing(best, price)),
+            (f"{named(flags, PRICE)}, in shares alone", price, choosing(best, formula)),
+        ):
+            say(messages, label)
+            reports[label] = compare(changed, {"best_response": policy})["best_response"]
         if flags.seeds:
             say(messages, f"training {flags.seeds} seeds with each of {len(flags.discounts)} discounts")
-            reports |= compare(params, learned(env, params, flags))
+            for knowledge, policies in learned(env, {name: known[name] for name in flags.knowing}, flags).items():
+                reports |= compare(known[knowledge], policies)
         folder = flags.out or Path("runs") / f"requests-{Path(flags.scenario).stem}"
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / "policies.csv", request_rows(reports))
@@ -107,22 +121,33 @@ def main(flags: Flags) -> int:
 
 
 def variants(params: EnvParams, waiting_scale: float, backlog_weight: float) -> dict[str, EnvParams]:
-    """What the slot problem may know, by name. All have the same leaves, so that they share a compilation."""
+    """By what the slot problem knows. All have the same leaves, so that they share a compilation."""
 
     def knowing(scale: float, weight: float) -> EnvParams:
         like = jnp.ones_like(params.deadline_s)
         return params.replace(waiting_scale=scale * like, backlog_weight=weight * like)
 
+    numbers = ((1.0, 0.0), (waiting_scale, 0.0), (1.0, backlog_weight), (waiting_scale, backlog_weight))
+    return dict(zip(KNOWLEDGE, (knowing(*pair) for pair in numbers), strict=True))
+
+
+def named(flags: Flags, knowledge: str) -> str:
+    """What the slot problem knows, in a table."""
     return {
-        FORMULA: knowing(1.0, 0.0),
-        f"factor {waiting_scale:g}": knowing(waiting_scale, 0.0),
-        f"price {backlog_weight:g}": knowing(1.0, backlog_weight),
-        "factor and price": knowing(waiting_scale, backlog_weight),
-    }
+        FORMULA: FORMULA,
+        "factor": f"factor {flags.waiting_scale:g}",
+        PRICE: f"price {flags.backlog_weight:g}",
+        "both": "factor and price",
+    }[knowledge]
 
 
-def learned(env: EdgeInferenceEnv, params: EnvParams, flags: Flags) -> dict[str, Policy]:
-    """Policies by name, trained side by side in one call."""
+def choosing(policy: Policy, params: EnvParams) -> Policy:
+    """A policy that chooses cuts as if these were the environment's numbers; shares are computed with its own."""
+    return lambda key, state, _: policy(key, state, params)
+
+
+def learned(env: EdgeInferenceEnv, known: Mapping[str, EnvParams], flags: Flags) -> dict[str, dict[str, Policy]]:
+    """Policies by name for everything that the slot problem knows, each trained side by side in one call."""
     base = PPO(
         reward=flags.reward,
         total_steps=flags.total_steps,
@@ -131,19 +156,26 @@ def learned(env: EdgeInferenceEnv, params: EnvParams, flags: Flags) -> dict[str,
         num_minibatches=16,
     )
     runs = [(discount, seed) for discount in flags.discounts for seed in range(flags.seeds)]
+    discounts, seeds = (np.array(column) for column in zip(*runs, strict=True))
 
     @jax.jit
-    @jax.vmap
-    def train(discount: Array, seed: Array) -> Learner:
+    @partial(jax.vmap, in_axes=(0, 0, None))
+    def train(discount: Array, seed: Array, params: EnvParams) -> Learner:
         return make_train(env, base.replace(discount=discount))(jax.random.key(seed), params).learner
 
-    discounts, seeds = (np.array(column) for column in zip(*runs, strict=True))
-    learners = train(jnp.asarray(discounts, float), jnp.asarray(seeds, jnp.uint32))
-    policies = {}
-    for index, (discount, seed) in enumerate(runs):
-        learner = jax.tree.map(lambda leaf, index=index: leaf[index], learners)
-        policies[f"learned, discount {discount:g}, seed {seed}"] = base.policy(env, learner)
-    return policies
+    def policies(params: EnvParams, beside: str) -> dict[str, Policy]:
+        learners = train(jnp.asarray(discounts, float), jnp.asarray(seeds, jnp.uint32), params)
+        return {
+            f"learned{beside}, discount {discount:g}, seed {seed}": base.policy(
+                env, jax.tree.map(lambda leaf, index=index: leaf[index], learners)
+            )
+            for index, (discount, seed) in enumerate(runs)
+        }
+
+    return {
+        knowledge: policies(params, "" if knowledge == FORMULA else f" beside {named(flags, knowledge)}")
+        for knowledge, params in known.items()
+    }
 
 
 def difference_rows(reports: Mapping[str, RequestReport]) -> list[dict[str, float | str]]:

@@ -16,9 +16,34 @@ def study(command):
 def test_policies_differ_in_what_their_slot_problem_knows(study):
     _, params = jaxmec.make("coinfer4", fidelity="requests")
     known = study.variants(params, 5.0, 2.0)
-    assert list(known) == ["formula", "factor 5", "price 2", "factor and price"]
+    flags = study.Flags(waiting_scale=5.0, backlog_weight=2.0)
+    assert [study.named(flags, one) for one in known] == ["formula", "factor 5", "price 2", "factor and price"]
     told = [(one.waiting_scale.tolist(), one.backlog_weight.tolist()) for one in known.values()]
     assert told == [([scale] * 4, [weight] * 4) for scale, weight in ((1, 0), (5, 0), (1, 2), (5, 2))]
+
+
+def test_cuts_follow_what_is_told_and_shares_what_is_so(study):
+    env, params = jaxmec.make("coinfer4", fidelity="requests")
+    told = study.variants(params, 5.0, 2.0)
+
+    def policy(key, state, params):
+        return params.backlog_weight.astype(int) + (params.waiting_scale > 1)
+
+    cuts = [study.choosing(policy, known)(None, None, params).tolist() for known in told.values()]
+    assert cuts == [[0] * 4, [1] * 4, [2] * 4, [3] * 4]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("knowing", ("formula", "prize"), "knowing: got 'prize'; allowed are formula, factor, price, both"),
+        ("seeds", -1, "seeds, discounts: got -1"),
+        ("discounts", (0.9, 1.0), "discounts: got 0, (0.9, 1.0); allowed are at least 0 seeds and discounts"),
+    ],
+)
+def test_wrong_flags_are_told_before_anything_runs(study, capsys, flag, value, message):
+    assert study.main(study.Flags(**{flag: value})) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_differences_are_paired_and_over_what_the_formula_reaches(study, capsys):
