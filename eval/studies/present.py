@@ -70,6 +70,13 @@ def line(rows: Sequence[Row], x: str, y: str, scale: float = 1.0) -> Line:
     return Line([number(row, x) for row in ordered], [scale * number(row, y) for row in ordered], half)
 
 
+def against_v(rows: Sequence[Row]) -> Line:
+    """Delays against V; bars are of the change from the least V, in the same episodes."""
+    found = line(rows, "tradeoff", "delay_s")
+    shares = line(rows, "tradeoff", "delay_over_first_ci95").y
+    return Line(found.x, found.y, [share * found.y[0] for share in shares])
+
+
 def by(rows: Sequence[Row], column: str) -> dict[str, list[Row]]:
     """Rows by what a column says, in order of appearance."""
     return {
@@ -199,7 +206,7 @@ def tradeoff(found: Found, order: Sequence[str], learned: str | None) -> Section
     rows = found.rows
     reference = str(rows[0]["reference"])
     groups = by(rows, "policy")
-    mine = line(groups[reference], "tradeoff", "delay_s")
+    mine = against_v(groups[reference])
     queue = line(groups[reference], "tradeoff", "device_queue")
     falls = Line(mine.x, [mine.y[-1] + (mine.y[0] - mine.y[-1]) * mine.x[0] / x for x in mine.x])
     rises = Line(queue.x, [queue.y[-1] * x / queue.x[-1] for x in queue.x])
@@ -207,7 +214,7 @@ def tradeoff(found: Found, order: Sequence[str], learned: str | None) -> Section
     first = panels(
         [
             Panel(
-                {name: line(one, "tradeoff", "delay_s") for name, one in groups.items()},
+                {name: against_v(one) for name, one in groups.items()},
                 at, DELAY, log_x=True, log_y=True, guides={"O(1/V)": falls},
             ),
             Panel(
@@ -249,7 +256,11 @@ def tradeoff(found: Found, order: Sequence[str], learned: str | None) -> Section
         findings.of_tradeoff(rows),
         [table(rows, columns, f"Budgets by V. {told}")],
         [
-            Figure(first, f"Dotted: O(1/V) from the first value to the last, and O(V) through the last. {told}"),
+            Figure(
+                first,
+                "Bars of the delay: its change from the least V, in the same episodes. Dotted: O(1/V) from the first "
+                f"value to the last, and O(V) through the last. {told}",
+            ),
             Figure(second, f"Mean energy over the budget; the line is the budget. {told}"),
         ],
     )

@@ -20,6 +20,7 @@ MARKERS = (
 )  # fmt: skip
 GUIDE = "#888888"
 HEIGHT = 400
+TOOLBAR = 44  # pixels
 BESIDE = 0.13  # of the distance between two categories
 FEW = 8  # values of a sweep that all have a tick
 
@@ -198,7 +199,8 @@ def _finished(figure: Any, height: int = HEIGHT) -> dict[str, Any]:
         template="simple_white",
         font={"family": "system-ui, sans-serif", "size": 13},
         height=height,
-        margin={"l": 60, "r": 20, "t": 30, "b": 60},
+        margin={"l": 60, "r": TOOLBAR, "t": 30, "b": 60},
+        modebar={"orientation": "v"},  # beside the axes; above them it would cover a long legend's end
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.06, "x": 0},
         hovermode="closest",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,39 +25,34 @@ def delay_and_queues(path: Path, rows: Sequence[Row], reference: str) -> None:
         the least V on the same episodes.
       reference: the policy that the guides are drawn for.
     """
-    with drawing(path, 1, 2, figsize=(8.4, 3.2)) as (figure, axes):
-        for axis, metric, label in zip(
-            axes,
-            ("delay_s", "device_queue"),
-            ("mean end-to-end delay [s]", "mean energy queue of a device"),
-            strict=True,
-        ):
-            for index, policy in enumerate(dict.fromkeys(str(row["policy"]) for row in rows)):
-                v, value, share = _line([row for row in rows if row["policy"] == policy], metric)
-                half = share * value[0] if metric == "delay_s" else None
-                axis.errorbar(
-                    v, value, half, fmt=MARKERS[index % len(MARKERS)], ls=LINES[index % len(LINES)],
-                    color=colour(index), label=policy, ms=4, lw=1.2, capsize=2,
-                )  # fmt: skip
-                if policy == reference:
-                    falling = value[-1] + (value[0] - value[-1]) * v[0] / v
-                    guide = falling if metric == "delay_s" else value[-1] * v / v[-1]
-                    # The label stands below its line, at whose foot nothing else is.
-                    name, at = ("O(1/V)", 1) if metric == "delay_s" else ("O(V)", len(v) // 2)
-                    offset, side = ((-4, -8), "right") if metric == "delay_s" else ((6, -10), "left")
-                    axis.plot(v, guide, color="0.5", lw=0.9, zorder=1)
-                    axis.annotate(name, (v[at], guide[at]), color="0.4", fontsize="small", ha=side,
-                                  xytext=offset, textcoords="offset points")  # fmt: skip
-            axis.set(xscale="log", xlabel="trade-off constant V", ylabel=label)
+    columns = ("tradeoff", "delay_s", "delay_over_first_ci95", "device_queue")
+    with drawing(path, 1, 2, figsize=(8.4, 3.2)) as (figure, (delays, queues)):
+        for index, policy in enumerate(dict.fromkeys(str(row["policy"]) for row in rows)):
+            mine = sorted([float(row[name]) for name in columns] for row in rows if row["policy"] == policy)
+            v, delay_s, share, queue = np.array(mine).T
+            look: dict[str, Any] = {
+                "fmt": MARKERS[index % len(MARKERS)], "ls": LINES[index % len(LINES)], "color": colour(index),
+                "label": policy, "ms": 4, "lw": 1.2, "capsize": 2,
+            }  # fmt: skip
+            delays.errorbar(v, delay_s, share * delay_s[0], **look)
+            queues.errorbar(v, queue, **look)
+            if policy == reference:
+                falling = delay_s[-1] + (delay_s[0] - delay_s[-1]) * v[0] / v
+                # The labels stand below their lines, where nothing else is.
+                _guide(delays, v, falling, "O(1/V)", 1, xytext=(-4, -8), ha="right")
+                _guide(queues, v, queue[-1] * v / v[-1], "O(V)", len(v) // 2, xytext=(6, -10), ha="left")
+        delays.set(ylabel="mean end-to-end delay [s]")
+        queues.set(ylabel="mean energy queue of a device")
+        for axis in (delays, queues):
+            axis.set(xscale="log", xlabel="trade-off constant V")
             plain_log(axis.yaxis)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+        figure.legend(*delays.get_legend_handles_labels(), loc="outside right center")
 
 
-def _line(rows: Sequence[Row], metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """V, values and half-widths of the delay's change, as shares of the first one, in the order of V."""
-    columns = ("tradeoff", metric, "delay_over_first_ci95")
-    found = np.array(sorted([float(row[name]) for name in columns] for row in rows))
-    return found[:, 0], found[:, 1], found[:, 2]
+def _guide(axis: Any, v: np.ndarray, values: np.ndarray, name: str, at: int, **place: Any) -> None:
+    """Draw an order of the theory, named at one of its points."""
+    axis.plot(v, values, color="0.5", lw=0.9, zorder=1)
+    axis.annotate(name, (v[at], values[at]), color="0.4", fontsize="small", textcoords="offset points", **place)
 
 
 def work_on_device(path: Path, rows: Sequence[Row]) -> None:
