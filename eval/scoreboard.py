@@ -14,11 +14,12 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import tyro
 
-from jaxmec.agents import load_config
-from jaxmec.agents.run import algorithm_name
+from jaxmec.agents import RunConfig, load_config
+from jaxmec.agents.run import algorithm_name, plain_run
 from jaxmec.config import ConfigError, build, number, read_json
 from jaxmec.policies import LEARNED
 from jaxmec.reporting.console import fail, say, terminal
@@ -114,9 +115,26 @@ def entry_of(flags: Flags) -> Entry:
         "delay_s": float(long_run["delay_s"]),
         "p95_s": float(_row(requests, flags.policy)["p95_s"]) if requests.exists() else None,
         "commit": flags.commit,
-        "command": f"jaxmec train --algorithm {algorithm} --seed {config.seed}" if trained else "jaxmec eval",
+        "command": training_command(config) if trained else "jaxmec eval",
     }
     return build(Entry, entry, "flags")
+
+
+def training_command(config: RunConfig) -> str:
+    """What trains such a run: algorithm and seed, and whatever else is not the default."""
+    algorithm = algorithm_name(config.algorithm)
+    run, usual = (plain_run(one) for one in (config, RunConfig(algorithm=type(config.algorithm)())))
+    run |= run.pop(algorithm)
+    usual |= usual.pop(algorithm)
+    changed = {name: value for name, value in run.items() if value != usual[name]}
+    flags = {"algorithm": algorithm, "seed": config.seed} | changed
+    return " ".join(["jaxmec train", *(_flag(name.replace("_", "-"), value) for name, value in flags.items())])
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {value}"
 
 
 def _row(path: Path, policy: str) -> dict[str, str]:

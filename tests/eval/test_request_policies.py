@@ -23,7 +23,7 @@ def test_policies_differ_in_what_their_slot_problem_knows(study):
 
 
 def test_cuts_follow_what_is_told_and_shares_what_is_so(study):
-    env, params = jaxmec.make("coinfer4", fidelity="requests")
+    _, params = jaxmec.make("coinfer4", fidelity="requests")
     told = study.variants(params, 5.0, 2.0)
 
     def policy(key, state, params):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxmec.agents import RunConfig
+from jaxmec.agents import PPO, RunConfig, WhiteBox
 from jaxmec.agents.run import write_config
+from jaxmec.commands.train import parse
 from jaxmec.config import ConfigError
 from jaxmec.reporting.files import write_csv
 
@@ -58,9 +59,24 @@ def test_a_run_becomes_a_file_and_a_row(board, run, tmp_path):
     (entry,) = board.read_entries(docs / "scoreboard")
     assert (docs / "scoreboard/mine-seed-3.json").exists()
     assert (entry.gap_mean, entry.gap_p99, entry.delay_s, entry.p95_s) == (0.004, 0.03, 0.12, None)
-    assert (entry.slots, entry.command) == (2_000_000, "jaxmec train --algorithm ppo --seed 3")
+    assert (entry.slots, entry.command) == (2_000_000, "jaxmec train --algorithm ppo --seed 3 --scenario coinfer4")
     write_csv(run / "evaluation/requests.csv", [{"policy": "learned", "p95_s": 0.4}])
     assert board.entry_of(flags).p95_s == 0.4
+
+
+@pytest.mark.parametrize(
+    ("config", "flags"),
+    [
+        (RunConfig(), "--algorithm ppo --seed 0"),
+        (RunConfig(seed=2, algorithm=PPO(network="mlp")), "--algorithm ppo --seed 2 --network mlp"),
+        (RunConfig(fidelity="requests", algorithm=WhiteBox(total_steps=5)),
+         "--algorithm white_box --seed 0 --fidelity requests --total-steps 5"),
+    ],
+)  # fmt: skip
+def test_a_result_says_what_trains_it(board, config, flags):
+    assert board.training_command(config) == f"jaxmec train {flags}"
+    asked = parse(flags.split(), "jaxmec train")
+    assert RunConfig(asked.scenario, asked.seed, asked.algorithm, asked.fidelity) == config
 
 
 def test_what_is_missing_is_named(board, run):
