@@ -21,18 +21,21 @@ _CHUNK = 8192  # numbers per array that a CPU holds in its cache, at some sixty 
 _FEWEST_IN_CHUNK = 64  # problems, whatever they take: rows of fewer are not worth an operation's start
 
 
-def batch_last(function: Callable[..., Any], size: int) -> Callable[..., Any]:
+def batch_last(function: Callable[..., Any], size: int, **static: Any) -> Callable[..., Any]:
     """The function with a batching rule under which the batch is the last axis.
 
     Args:
       function: of pytrees of arrays. It must take and return leaves with one more axis, the batch, at their end.
       size: numbers in a problem's typical array, at least 1. A CPU computes as many problems at once as its cache
         holds.
+      **static: further arguments of the function, hashable.
 
     Returns:
       The function of leaves without a batch axis.
     """
     chunk = max(_CHUNK // size, _FEWEST_IN_CHUNK)
+    # The ways to call it below, and further programmes, share what JAX has traced for the same shapes.
+    function = partial(jax.jit(function, static_argnames=tuple(static), inline=True), **static)
 
     def single(*args: Any) -> Any:
         own_axes = jax.tree.map(jnp.ndim, args)

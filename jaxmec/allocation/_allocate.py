@@ -100,7 +100,7 @@ def allocate(problem: SlotProblem, config: SolverConfig = SolverConfig()) -> All
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _solution(config: SolverConfig, demand: Demand) -> _Answer:
-    return batch_last(partial(_solve, config=config), demand.rate.size)(demand)
+    return batch_last(_solve, demand.rate.size, config=config)(demand)
 
 
 @_solution.defjvp

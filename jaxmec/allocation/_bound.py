@@ -81,11 +81,9 @@ def lower_bound(
     if prices is None:
         prices = jnp.full(2, -1.0, cut_problems.snr.dtype)
 
-    def search(demand: Demand, fixed: Array | None, action_mask: Array, prices: Array) -> LowerBound:
-        return _maximum(demand, fixed, action_mask, prices, config.iterations)
-
     rows, fixed = _rows(cut_problems), return_cost(cut_problems)
-    return batch_last(search, action_mask.size)(rows, fixed, action_mask, prices)
+    search = batch_last(_maximum, action_mask.size, iterations=config.iterations)
+    return search(rows, fixed, action_mask, prices)
 
 
 class _Search(NamedTuple):

@@ -62,10 +62,7 @@ def serve(intervals: Callable[[Any], Array], slot: Slot, record: bool = False) -
       Requests that come past the most are not drawn; their number is one and as many as are expected after it.
     """
 
-    def run(slot: Slot) -> Served:
-        return _serve(intervals(slot.drawn), slot, record)
-
-    return batch_last(run, slot.expected.size)(slot)
+    return batch_last(_serve, slot.expected.size, intervals=intervals, record=record)(slot)
 
 
 def follow(arrival_s: Array, stage_times: Array, free_s: Array) -> Array:
@@ -96,8 +93,9 @@ def _through(arrival: Array, services: Sequence[Array], free: Sequence[Array]) -
     return departures
 
 
-def _serve(intervals: Array, slot: Slot, record: bool) -> Served:
+def _serve(slot: Slot, intervals: Callable[[Any], Array], record: bool) -> Served:
     """As `serve`, with any batch as the last axis."""
+    between = intervals(slot.drawn)
     seconds = jnp.expand_dims(slot.slot_s, 0) / jnp.maximum(slot.expected, _RAREST)
     services = [slot.stage_times[:, i] for i in range(3)]
     way_back = 0.0 if slot.return_s is None else slot.return_s
@@ -122,10 +120,10 @@ def _serve(intervals: Array, slot: Slot, record: bool) -> Served:
 
     zero, none = jnp.zeros_like(slot.expected), jnp.zeros_like(slot.expected, jnp.int32)
     start = zero, zero + jnp.inf, none, zero, zero, none, *(slot.backlog_s[:, i] for i in range(3))
-    end, kept = jax.lax.scan(request, start, intervals[:-1])
+    end, kept = jax.lax.scan(request, start, between[:-1])
     time, following, count, total, longest, late, *free = end
 
-    time = time + intervals[-1]
+    time = time + between[-1]
     beyond = time < slot.expected
     overflow = jnp.where(beyond, 1 + jnp.floor(slot.expected - time), 0.0)
     following = jnp.where(beyond, time + overflow, jnp.minimum(following, time))
