@@ -61,7 +61,6 @@ def serve(intervals: Callable[[Any], Array], slot: Slot, record: bool = False) -
     Returns:
       Requests that come past the most are not drawn; their number is one and as many as are expected after it.
     """
-
     return batch_last(_serve, slot.expected.size, intervals=intervals, record=record)(slot)
 
 
