@@ -65,7 +65,7 @@ class Flags:
     run: Path | None = None
     """Folder of a finished run that `jaxmec eval --run` has evaluated: a result file is written first."""
     policy: str = LEARNED
-    """Of that evaluation; also a rule or a search beside the run."""
+    """Of that evaluation; also a rule or a search, or the folder of another run, beside the run."""
     name: str | None = None
     """How the result is called."""
     seconds: float | None = None
@@ -98,24 +98,24 @@ def entry_of(flags: Flags) -> Entry:
         if getattr(flags, field) is None:
             raise ConfigError(f"{field}: got none; allowed is a value for every result")
     assert flags.run is not None
-    config, folder = load_config(flags.run), flags.run / "evaluation"
-    trained = flags.policy == LEARNED
+    folder = flags.run / "evaluation"
+    mine = flags.run if flags.policy == LEARNED else Path(flags.policy)
     same, long_run = (_row(folder / name, flags.policy) for name in ("same_states.csv", "long_run.csv"))
     requests = folder / "requests.csv"
-    algorithm = algorithm_name(config.algorithm)
+    config = load_config(mine) if (mine / "config.yaml").exists() else None
     entry = {
         "name": flags.name,
         "scenario": same["scenario"],
-        "algorithm": algorithm if trained else "none",
-        "slots": config.algorithm.total_steps if trained else 0,
-        "seconds": flags.seconds if trained else 0.0,
+        "algorithm": algorithm_name(config.algorithm) if config else "none",
+        "slots": config.algorithm.total_steps if config else 0,
+        "seconds": flags.seconds if config else 0.0,
         "machine": flags.machine,
         "gap_mean": float(same["certified_gap_mean"]),
         "gap_p99": float(same["certified_gap_p99"]),
         "delay_s": float(long_run["delay_s"]),
         "p95_s": float(_row(requests, flags.policy)["p95_s"]) if requests.exists() else None,
         "commit": flags.commit,
-        "command": training_command(config) if trained else "jaxmec eval",
+        "command": training_command(config) if config else "jaxmec eval",
     }
     return build(Entry, entry, "flags")
 
@@ -195,7 +195,8 @@ SUBMITTING = """## How to submit a result
     python eval/scoreboard.py --run runs/mine --name "mine, seed 0" --seconds 69 --machine "two cores" --commit HASH
 
 writes `docs/scoreboard/mine-seed-0.json` and this page; send both. The commit is that of the code that trained, so
-that everybody can run it again. One seed is one result: send several, and leave none out.
+that everybody can run it again. One seed is one result: send several, and leave none out. They may share an evaluation,
+`--policies best_response runs/other`; the last command then takes `--policy runs/other`.
 """
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -78,7 +79,7 @@ def main(argv: list[str], program: str = "jaxmec eval") -> int:
         env, params = jaxmec.make(scenario, fidelity=fidelity)
         varied = _varied(flags.vary, flags.requests)
         systems = varied.systems(scenario, env, fidelity) if varied else []
-        policies = make_policies((*flags.policies, *flags.policy), env)
+        policies = make_policies((*flags.policies, *flags.policy), env, partial(say, messages))
         if flags.run:
             for number in flags.candidates:
                 name = LEARNED if number == 1 else f"{LEARNED}, best of {number}"
@@ -97,11 +98,11 @@ def main(argv: list[str], program: str = "jaxmec eval") -> int:
         )
         if varied:
             with stopping_at_once(messages, "stopped; nothing was written"):
-                found = compare(env, systems, policies, config, tell=lambda what: say(messages, what))
+                found = compare(env, systems, policies, config, tell=partial(say, messages))
             _show(varied, found, folder)
             return 0
         with stopping_at_once(messages, "stopped; nothing was written"):
-            comparison = evaluate_policies(env, params, policies, config, tell=lambda what: say(messages, what))
+            comparison = evaluate_policies(env, params, policies, config, tell=partial(say, messages))
             reports = _simulate(scenario, policies, flags.num_envs, flags.seed, messages) if flags.requests else {}
         comparison.save(folder)
         if reports:
@@ -150,4 +151,4 @@ def _simulate(
     env, params = jaxmec.make(scenario, fidelity="requests")
     config = StudyConfig(replications=replications)
     key = jax.random.key(seed)
-    return compare_requests(key, env, params, policies, config, tell=lambda what: say(messages, what))
+    return compare_requests(key, env, params, policies, config, tell=partial(say, messages))

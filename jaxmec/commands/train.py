@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -203,8 +204,9 @@ def _evaluate(
     env: jaxmec.EdgeInferenceEnv, params: jaxmec.EnvParams, folder: Path, own: dict[str, Policy], console: Console
 ) -> Comparison:
     """Compare the learned policy with the baselines and policies of one's own."""
-    policies = make_policies(BASELINES, env) | own | {LEARNED: load_policy(folder, env)}
-    comparison = evaluate_policies(env, params, policies, tell=lambda what: say(console, what))
+    tell = partial(say, console)
+    policies = make_policies(BASELINES, env, tell) | own | {LEARNED: load_policy(folder, env)}
+    comparison = evaluate_policies(env, params, policies, tell=tell)
     comparison.save(folder / "evaluation")
     for table in comparison.tables():
         console.print(table)

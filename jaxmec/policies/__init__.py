@@ -92,8 +92,15 @@ def make_policy(name: str | Path, env: Any) -> Policy:
     )
 
 
-def make_policies(names: Iterable[str], env: Any) -> dict[str, Policy]:
+def make_policies(
+    names: Iterable[str], env: Any, tell: Callable[[str], None] = lambda _: None
+) -> dict[str, Policy]:
     """Policies by what tables call them: a name or folder itself, a function of one's own by its name.
+
+    Args:
+      names: of policies, see `make_policy`.
+      env: that they act in.
+      tell: is told what is being made; a table takes some seconds.
 
     Raises:
       ValueError: as `make_policy`, and for a function that is called as another policy.
@@ -104,4 +111,8 @@ def make_policies(names: Iterable[str], env: Any) -> dict[str, Policy]:
         label = own[1] if own else name
         if labels.setdefault(label, name) != name or (own and label in (*POLICIES, LEARNED)):
             raise ConfigError(f"{name}: got {label!r}; allowed is a name that no other policy has")
-    return {label: make_policy(name, env) for label, name in labels.items()}
+    policies = {}
+    for label, name in labels.items():
+        tell(f"making {label}")
+        policies[label] = make_policy(name, env)
+    return policies

@@ -26,7 +26,9 @@ def test_no_table_no_first_slot_and_no_closed_form_decides_the_default(study, mo
     )  # as many as episodes
     env, params = jaxmec.make(DEFAULT)
     policies = {name: make_policy(name, env) for name in study.POLICIES}
-    comparison = evaluate_policies(env, params, policies, EvaluationConfig(num_envs=64, num_slots=60))
+    comparison = evaluate_policies(
+        env, params, policies, EvaluationConfig(num_envs=64, num_slots=60, ascent_slots=400)
+    )
     static, once, search, binding, used, second, unstable, over = study.findings(env, comparison)
     # Few slots and a rough table: what is asked of the first two is asked of the upper ends of their intervals.
     assert static.found + static.interval >= 0.15

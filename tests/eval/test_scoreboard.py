@@ -64,6 +64,24 @@ def test_a_run_becomes_a_file_and_a_row(board, run, tmp_path):
     assert board.entry_of(flags).p95_s == 0.4
 
 
+def test_runs_and_searches_of_one_evaluation_are_told_apart(board, run, tmp_path):
+    other = tmp_path / "other"
+    write_config(other, RunConfig(scenario="coinfer4", seed=8, algorithm=WhiteBox(total_steps=512)))
+    names = ("learned", str(other), "best_response")
+    same = {"scenario": "coinfer4-v2", "certified_gap_p99": 0.03}
+    evaluation = run / "evaluation"
+    write_csv(evaluation / "same_states.csv",
+              [{"policy": name, "certified_gap_mean": 0.1 * i, **same} for i, name in enumerate(names)])  # fmt: skip
+    write_csv(evaluation / "long_run.csv", [{"policy": name, "delay_s": 0.1 + i} for i, name in enumerate(names)])
+    flags = board.Flags(run=run, name="a", seconds=9.0, machine="m", commit="c")
+    found = [board.entry_of(dataclasses.replace(flags, policy=name)) for name in names]
+    assert [(one.gap_mean, one.delay_s, one.slots, one.seconds, one.algorithm) for one in found] == [
+        (0.0, 0.1, 2_000_000, 9.0, "ppo"), (0.1, 1.1, 512, 9.0, "white_box"), (0.2, 2.1, 0, 0.0, "none"),
+    ]  # fmt: skip
+    assert found[1].command == "jaxmec train --algorithm white_box --seed 8 --scenario coinfer4 --total-steps 512"
+    assert found[2].command == "jaxmec eval"
+
+
 @pytest.mark.parametrize(
     ("config", "flags"),
     [

@@ -13,7 +13,7 @@ from jaxmec.evaluation import EvaluationConfig, Slots, evaluate_policies
 from jaxmec.policies import make_policy
 from jaxmec.reporting.figures.comparison import cut_counts, save_all
 
-CONFIG = EvaluationConfig(num_envs=4, num_slots=12, state_every=4)
+CONFIG = EvaluationConfig(num_envs=4, num_slots=12, state_every=4, ascent_slots=100)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_at_equal_energy_nothing_is_below_the_bound(report):
 def test_a_start_that_is_known_is_not_looked_for(system, report, monkeypatch):
     env, params, policies, slots = system
     *_, result = report
-    start = long_run.ascend(env, jax.random.split(jax.random.key(CONFIG.seed), 3)[0], params, CONFIG.num_envs)
+    start = long_run.ascend(env, CONFIG.keys()[0], params, CONFIG.num_envs, CONFIG.ascent_slots)
     monkeypatch.setattr(long_run, "ascend", None)
     one = {"edge_only": policies["edge_only"]}
     again = evaluate_policies(env, params, one, CONFIG, slots=slots, start=start).long_run["edge_only"].metrics

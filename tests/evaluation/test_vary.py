@@ -17,7 +17,7 @@ from jaxmec.evaluation import EvaluationConfig, compare, evaluate_policies
 from jaxmec.evaluation.vary import parse_variation, variation_rows, variation_table
 from jaxmec.reporting.figures.variation import policies_against_field
 
-CONFIG = EvaluationConfig(num_envs=2, num_slots=4, state_every=2, reference="edge")
+CONFIG = EvaluationConfig(num_envs=2, num_slots=4, state_every=2, ascent_slots=50, reference="edge")
 VARIATION = parse_variation("radio.bandwidth_hz=5e6,40e6")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import jaxmec
 from jaxmec.agents import PPO, Evolution, Imitation, RunConfig, WhiteBox, load_config, load_policy
 from jaxmec.agents.run import build_run, check_space, plain_run, restore_checkpoint, save_checkpoint, write_config
+from jaxmec.commands import train
 from jaxmec.config import ConfigError
 from jaxmec.evaluation import objectives_at
 
@@ -237,9 +239,8 @@ def test_hyperparameters_out_of_range_are_refused_by_the_learner_itself():
             algorithm.check(env)
 
 
-@pytest.mark.parametrize(("said", "updates"), [("compiling for", 1), ("looking for the multipliers", UPDATES)])
-def test_ctrl_c_while_compiled_code_is_made_or_run_ends_the_command_with_one_line(tmp_path, said, updates):
-    process = start(*SMALL, "--total-steps", 16 * 2 * updates, "--out", tmp_path / "run")
+def interrupt(process, said):
+    """Ctrl-C as soon as a command says that."""
     for line in process.stdout:
         if line.startswith(said):
             break
@@ -248,12 +249,24 @@ def test_ctrl_c_while_compiled_code_is_made_or_run_ends_the_command_with_one_lin
     assert status == 130
     assert output.splitlines()[-1].startswith("stopped; continue with: python train/main.py --out")
     assert "Traceback" not in output
-    status, output = run("--out", tmp_path / "run", "--resume", "--no-evaluate")
+
+
+def test_ctrl_c_while_a_run_is_compiled_ends_the_command_with_one_line(tmp_path):
+    folder = tmp_path / "run"
+    interrupt(start(*SMALL, "--total-steps", 16 * 2, "--out", folder), "compiling for")
+    status, output = run("--out", folder, "--resume", "--no-evaluate")
     assert status == 0, output
-    assert len(rows(tmp_path / "run")) == updates
+    assert len(rows(folder)) == 1
 
 
-def test_errors_come_before_training(tmp_path):
+def test_ctrl_c_while_a_run_is_evaluated_ends_the_command_with_one_line(tmp_path, uninterrupted):
+    folder = tmp_path / "run"
+    shutil.copytree(uninterrupted, folder)
+    interrupt(start("--out", folder, "--resume"), "making static")
+    assert rows(folder) == rows(uninterrupted)
+
+
+def test_errors_come_before_training(tmp_path, capsys):
     (tmp_path / "wrong.yaml").write_text("ppo: {num_env: 4}\n")
     status, output = run("--config", tmp_path / "wrong.yaml")
     assert status == 2
@@ -269,9 +282,8 @@ def test_errors_come_before_training(tmp_path):
         (("--algorithm", "sarsa"), "--algorithm: algorithm: got 'sarsa'; allowed are ppo"),
         (("--resume", "--out", tmp_path / "nothing"), "cannot be read: No such file or directory"),
     ):
-        status, output = run("--out", tmp_path / "run", *flags)
-        assert status == 2
-        assert message in output
+        assert train.main([*map(str, ("--out", tmp_path / "run", *flags))]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_a_full_disk_is_told_before_training(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import yaml
 import jaxmec
 from jaxmec.agents import PPOConfig, make_train
 from jaxmec.agents.run import locked
+from jaxmec.commands import sweep
 
 ROOT = Path(__file__).parents[2]
 PPO = {
@@ -140,7 +141,7 @@ def test_an_interrupted_sweep_saves_and_stops(whole, command, tmp_path):
     assert 0 < len(table(tmp_path / "stopped")) < 8
 
 
-def test_wrong_use_is_told_before_anything_is_compiled(whole, command, tmp_path):
+def test_wrong_use_is_told_before_anything_is_compiled(whole, tmp_path, capsys):
     folder, _, _ = whole
     cases = [
         ((), "config: missing"),
@@ -163,9 +164,9 @@ def test_wrong_use_is_told_before_anything_is_compiled(whole, command, tmp_path)
         ),
         (("--out", tmp_path / "nothing", "--resume"), "cannot be read"),
     ]
-    processes = [(command(*flags), message) for flags, message in cases]
-    for process, message in processes:
-        assert message in finish(process, status=2).replace("\n", " ")
+    for flags, message in cases:
+        assert sweep.main([*map(str, flags)]) == 2
+        assert message in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "d").exists()
 
 
