@@ -6,14 +6,14 @@ python eval/request_policies.py --scenario bursty --seeds 5 --discounts 0 0.9 --
 `best_response` plays on the formula as it is, with a factor on the waiting time, with a price of unfinished work, with
 both, and with the price where cuts are chosen or where shares are computed alone. Learners are the default one, trained
 on requests where the slot problem knows what `--knowing` says. All meet the same populations, channels and requests, so
-differences from the formula have paired intervals.
+differences from the formula, and of a learner from `best_response` that knows the same, have paired intervals.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from jaxmec.compilation import keep_compiled
 from jaxmec.config import ConfigError
 from jaxmec.env import EdgeInferenceEnv, EnvParams
 from jaxmec.environment import Policy
-from jaxmec.evaluation.tables import REQUESTS_SHOWN, request_rows, request_table
+from jaxmec.evaluation.tables import REQUESTS_SHOWN, Row, request_rows, request_table
 from jaxmec.policies import make_policy
 from jaxmec.reporting.console import fail, say, terminal
 from jaxmec.reporting.files import write_csv
@@ -97,6 +97,7 @@ def main(flags: Flags) -> int:
         formula, price = known[FORMULA], known[PRICE]
         best = make_policy("best_response", env)
         reports: dict[str, RequestReport] = {}
+        references: dict[str, str] = {}  # of learners
         for label, changed, policy in (
             *((named(flags, knowledge), changed, best) for knowledge, changed in known.items()),
             (f"{named(flags, PRICE)}, in cuts alone", formula, choosing(best, price)),
@@ -108,14 +109,17 @@ def main(flags: Flags) -> int:
             say(messages, f"training {flags.seeds} seeds with each of {len(flags.discounts)} discounts")
             for knowledge, policies in learned(env, {name: known[name] for name in flags.knowing}, flags).items():
                 reports |= compare(known[knowledge], policies)
+                references |= dict.fromkeys(policies, named(flags, knowledge))
         folder = flags.out or Path("runs") / f"requests-{Path(flags.scenario).stem}"
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / "policies.csv", request_rows(reports))
-        write_csv(folder / "differences.csv", difference_rows(reports))
+        differences = difference_rows(reports, references)
+        write_csv(folder / "differences.csv", differences)
     except (ValueError, OSError) as error:
         return fail(messages, error)
     results.print(request_table(reports))
-    results.print(difference_table(reports))
+    for reference in dict.fromkeys(str(row["over"]) for row in differences):
+        results.print(difference_table(reports, differences, reference))
     say(results, f"written to {folder}: policies.csv, differences.csv")
     return 0
 
@@ -178,29 +182,36 @@ def learned(env: EdgeInferenceEnv, known: Mapping[str, EnvParams], flags: Flags)
     }
 
 
-def difference_rows(reports: Mapping[str, RequestReport]) -> list[dict[str, float | str]]:
-    """One row per policy: every estimate less the formula's, and half the width of its paired interval."""
-    rows: list[dict[str, float | str]] = []
-    for policy, report in reports.items():
-        row: dict[str, float | str] = {"policy": policy}
-        for name, difference in report.over(reports[FORMULA]).items():
+def difference_rows(reports: Mapping[str, RequestReport], references: Mapping[str, str]) -> list[Row]:
+    """Every estimate less a reference's, and half the width of its paired interval.
+
+    Args:
+      reports: by policy.
+      references: policy -> what it is compared with, beside the formula.
+    """
+    pairs = [(policy, FORMULA) for policy in reports if policy != FORMULA]
+    pairs += [(policy, reference) for policy, reference in references.items() if reference != FORMULA]
+    rows: list[Row] = []
+    for policy, reference in pairs:
+        row: Row = {"policy": policy, "over": reference}
+        for name, difference in reports[policy].over(reports[reference]).items():
             row[name], row[f"{name}_half_width"] = difference
         rows.append(row)
     return rows
 
 
-def difference_table(reports: Mapping[str, RequestReport]) -> Table:
-    """The differences for a terminal, over what the formula reaches."""
-    reference, body = reports[FORMULA].estimates, []
-    for row in difference_rows(reports):
-        if row["policy"] != FORMULA:
+def difference_table(reports: Mapping[str, RequestReport], rows: Sequence[Row], reference: str) -> Table:
+    """The differences from a reference for a terminal, over what it reaches."""
+    reached, body = reports[reference].estimates, []
+    for row in rows:
+        if row["over"] == reference:
             parts = [(float(row[name]), float(row[f"{name}_half_width"]), name) for name in REQUESTS_SHOWN]
             cells = [
-                f"{value / reference[n].value:+.1%} ± {half / reference[n].value:.1%}" for value, half, n in parts
+                f"{value / reached[n].value:+.1%} ± {half / reached[n].value:.1%}" for value, half, n in parts
             ]
             body.append([str(row["policy"]), *cells])
     headers = ["policy", *(header for header, _ in REQUESTS_SHOWN.values())]
-    return table("Less the formula's, over the formula's, with paired intervals", headers, body)
+    return table(f"Less that of {reference}, over it, with paired intervals", headers, body)
 
 
 if __name__ == "__main__":

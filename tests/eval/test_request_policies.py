@@ -56,11 +56,16 @@ def test_differences_are_paired_and_over_what_the_formula_reaches(study, capsys)
         estimates = dict.fromkeys(names, Estimate(sum(sums) / 30.0, 0.0))
         return RequestReport(estimates, tally, 0, True, True, 0.95)
 
-    reports = {"formula": report([10.0, 20.0, 30.0]), "price": report([6.0, 16.0, 26.0])}
-    rows = study.difference_rows(reports)
-    assert rows[1]["delay_s"] == pytest.approx(-0.4)  # 4 s less of 10 requests
-    assert rows[1]["delay_s_half_width"] == pytest.approx(0.0, abs=1e-9)
+    sums = {"formula": [10.0, 20.0, 30.0], "price": [6.0, 16.0, 26.0], "learned": [8.0, 18.0, 28.0]}
+    reports = {name: report(values) for name, values in sums.items()}
+    rows = study.difference_rows(reports, {"learned": "price"})
+    assert [(row["policy"], row["over"]) for row in rows] == [
+        ("price", "formula"), ("learned", "formula"), ("learned", "price"),
+    ]  # fmt: skip
+    assert [row["delay_s"] for row in rows] == pytest.approx([-0.4, -0.2, 0.2])  # 4 s less of 10 requests
+    assert [row["delay_s_half_width"] for row in rows] == pytest.approx([0.0] * 3, abs=1e-9)
     from jaxmec.reporting.console import terminal
 
-    terminal(stderr=False).print(study.difference_table(reports))
-    assert "-20.0% ± 0.0%" in capsys.readouterr().out  # of 2 s
+    for reference, said in (("formula", "-20.0% ± 0.0%"), ("price", "+12.5% ± 0.0%")):  # of 2 s, of 1.6 s
+        terminal(stderr=False).print(study.difference_table(reports, rows, reference))
+        assert said in capsys.readouterr().out
