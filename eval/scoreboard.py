@@ -173,7 +173,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         f"{entry.delay_s:.4f}",
         "" if entry.p95_s is None else f"{entry.p95_s:.3f}",
         f"{entry.slots:,}" if trained else "",
-        f"{entry.seconds:.0f}" if trained else "",
+        f"{entry.seconds:.3g}" if trained else "",
         entry.machine.replace("|", "\\|") if trained else "",
         entry.commit,
     )
