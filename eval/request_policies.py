@@ -3,10 +3,11 @@
 python eval/request_policies.py --scenario overload
 python eval/request_policies.py --scenario bursty --seeds 5 --discounts 0 0.9 --knowing formula price
 
-`best_response` plays on the formula as it is, with a factor on the waiting time, with a price of unfinished work, with
-both, and with the price where cuts are chosen or where shares are computed alone. Learners are the default one, trained
-on requests where the slot problem knows what `--knowing` says. All meet the same populations, channels and requests, so
-differences from the formula, and of a learner from `best_response` that knows the same, have paired intervals.
+`best_response` and `closed_form` play on the formula as it is, with a factor on the waiting time, with a price of
+unfinished work and with both, and `best_response` with the price where cuts are chosen or where shares are computed
+alone. Learners are the default one, trained on requests where the slot problem knows what `--knowing` says. All meet
+the same populations, channels and requests, so differences from the formula, and of a learner from `best_response` that
+knows the same, have paired intervals.
 """
 
 from __future__ import annotations
@@ -95,16 +96,20 @@ def main(flags: Flags) -> int:
         )
         known = variants(params, flags.waiting_scale, flags.backlog_weight)
         formula, price = known[FORMULA], known[PRICE]
-        best = make_policy("best_response", env)
+        best, closed = (make_policy(policy, env) for policy in ("best_response", "closed_form"))
         reports: dict[str, RequestReport] = {}
         references: dict[str, str] = {}  # of learners
         for label, changed, policy in (
             *((named(flags, knowledge), changed, best) for knowledge, changed in known.items()),
             (f"{named(flags, PRICE)}, in cuts alone", formula, choosing(best, price)),
             (f"{named(flags, PRICE)}, in shares alone", price, choosing(best, formula)),
+            *(
+                (f"{named(flags, knowledge)}, closed form", changed, closed)
+                for knowledge, changed in known.items()
+            ),
         ):
             say(messages, label)
-            reports[label] = compare(changed, {"best_response": policy})["best_response"]
+            reports[label] = compare(changed, {label: policy})[label]
         if flags.seeds:
             say(messages, f"training {flags.seeds} seeds with each of {len(flags.discounts)} discounts")
             for knowledge, policies in learned(env, {name: known[name] for name in flags.knowing}, flags).items():
