@@ -100,7 +100,7 @@ def make_policies(
     Args:
       names: of policies, see `make_policy`.
       env: that they act in.
-      tell: is told what is being made; a table takes some seconds.
+      tell: is told which rule or search is being made; a table takes some seconds.
 
     Raises:
       ValueError: as `make_policy`, and for a function that is called as another policy.
@@ -111,8 +111,9 @@ def make_policies(
         label = own[1] if own else name
         if labels.setdefault(label, name) != name or (own and label in (*POLICIES, LEARNED)):
             raise ConfigError(f"{name}: got {label!r}; allowed is a name that no other policy has")
-    policies = {}
-    for label, name in labels.items():
-        tell(f"making {label}")
-        policies[label] = make_policy(name, env)
-    return policies
+    made = {}
+    for label, name in sorted(labels.items(), key=lambda labelled: labelled[1] in POLICIES):
+        if name in POLICIES:  # after everything that may be refused
+            tell(f"making {label}")
+        made[label] = make_policy(name, env)
+    return {label: made[label] for label in labels}
