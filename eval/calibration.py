@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -169,7 +170,7 @@ def main(flags: Flags) -> int:
         policies = {name: make_policy(name, env) for name in POLICIES}
     except (ValueError, OSError) as error:
         return fail(messages, error)
-    comparison = evaluate_policies(env, params, policies, config, tell=lambda what: say(messages, what))
+    comparison = evaluate_policies(env, params, policies, config, tell=partial(say, messages))
     for shown in comparison.tables():
         console.print(shown)
     found = findings(env, comparison)

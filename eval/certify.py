@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -74,7 +75,7 @@ def main(flags: Flags) -> int:
             state_every=flags.state_every,
             reference=flags.reference,
         )
-        report = evaluate_policies(env, params, policies, config, tell=lambda what: say(messages, what))
+        report = evaluate_policies(env, params, policies, config, tell=partial(say, messages))
         problems, masks = jax.jit(
             jax.vmap(lambda state: (env.cut_problems(state, params), env.action_mask(state, params)))
         )(report.states)

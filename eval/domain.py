@@ -14,6 +14,7 @@ import math
 import random
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ def main(flags: Flags) -> int:
         )
     keep_compiled()
     each = math.ceil(flags.slots / len(flags.users))
-    tallies = {n: tally(n, each, flags.seed, lambda what: say(messages, what)) for n in flags.users}
+    tallies = {n: tally(n, each, flags.seed, partial(say, messages)) for n in flags.users}
     rows = [found.row(users) for users, found in tallies.items()]
     flags.out.mkdir(parents=True, exist_ok=True)
     write_csv(flags.out / "domain.csv", rows)

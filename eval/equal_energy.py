@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ def main(flags: Flags) -> int:
         flags.multiples,
         flags.num_envs,
         flags.num_slots,
-        tell=lambda what: say(messages, what),
+        tell=partial(say, messages),
     )
     found = rows(curves)
     write_csv(flags.out / "equal_energy.csv", found)

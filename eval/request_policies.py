@@ -91,9 +91,7 @@ def main(flags: Flags) -> int:
         config = StudyConfig(
             num_slots=flags.num_slots, replications=flags.replications, warm_up_slots=flags.warm_up_slots
         )
-        compare = partial(
-            compare_requests, jax.random.key(0), env, config=config, tell=lambda what: say(messages, what)
-        )
+        compare = partial(compare_requests, jax.random.key(0), env, config=config, tell=partial(say, messages))
         known = variants(params, flags.waiting_scale, flags.backlog_weight)
         formula, price = known[FORMULA], known[PRICE]
         best, closed = (make_policy(policy, env) for policy in ("best_response", "closed_form"))

@@ -6,6 +6,7 @@ long, or compares them to the last bit, says `OPTIMISED = True`.
 """
 
 import atexit
+import contextlib
 import gc
 import importlib
 import os
@@ -36,6 +37,27 @@ gc.set_threshold(100_000)
 @pytest.fixture(scope="module", autouse=True)
 def _optimised(request):
     jax.config.update("jax_disable_most_optimizations", not getattr(request.module, "OPTIMISED", False))
+
+
+@contextlib.contextmanager
+def _compilations():
+    seconds = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+            seconds.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seconds
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture(scope="session")
+def compilations():
+    """A context whose list has an item for every programme that is compiled in it."""
+    return _compilations
 
 
 @pytest.fixture

@@ -51,20 +51,6 @@ def write(tmp_path):
     return write
 
 
-@pytest.fixture
-def compiled():
-    """Seconds of everything that is compiled."""
-    seconds = []
-
-    def listen(event, duration, **_):
-        if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
-            seconds.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield seconds
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
 def test_what_may_be_refused_is_made_before_what_takes_long(env, write):
     told = []
     file = write(POLICY.format(arguments="key, state, params", body="return state.nothing"))
@@ -103,8 +89,8 @@ def test_a_function_of_a_file_is_a_policy_and_is_called_by_its_name(env, write):
         ("key, state, params", "return state.nothing", "cannot be traced: AttributeError: .* 'nothing'"),
     ],
 )
-def test_a_wrong_policy_is_told_without_a_compilation(env, write, compiled, arguments, body, message):
-    with pytest.raises(ConfigError, match=f"own.py:mine: {message}") as told:
+def test_a_wrong_policy_is_told_without_a_compilation(env, write, compilations, arguments, body, message):
+    with compilations() as compiled, pytest.raises(ConfigError, match=f"own.py:mine: {message}") as told:
         make_policy(write(POLICY.format(arguments=arguments, body=body)) + ":mine", env)
     assert "\n" not in str(told.value)
     assert not compiled

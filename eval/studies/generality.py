@@ -47,6 +47,8 @@ def run(study: Study, config: Config) -> Found:
 
 def _judged(study: Study, task: str, source: str, size: Size) -> dict:
     env, params = make_task(task)
-    policies = make_policies(BASELINES, env) | {LEARNED: next(iter(make_policies([source], env).values()))}
+    policies = make_policies(BASELINES, env, study.tell) | {
+        LEARNED: next(iter(make_policies([source], env).values()))
+    }
     config = EvaluationConfig(size.episodes, size.slots, seed=study.seed, ascent_slots=size.ascent_slots)
     return judge(task, False, evaluate_policies(env, params, policies, config, study.tell))

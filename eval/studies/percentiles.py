@@ -37,7 +37,7 @@ def run(study: Study, config: Config) -> Found:
         env, params = jaxmec.make(study.scenario, fidelity="requests")
         # A learner that was not trained on requests does not see them, here neither.
         seeing = [name for name in names if name != study.learned]
-        made = make_policies([study.sources[name] for name in seeing], env)
+        made = make_policies([study.sources[name] for name in seeing], env, study.tell)
         policies = dict(study.policies) | dict(zip(seeing, made.values(), strict=True))
         asked = StudyConfig(
             num_slots=config.slots, replications=config.replications, warm_up_slots=config.warm_up_slots

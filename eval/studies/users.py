@@ -52,7 +52,7 @@ def run(study: Study, config: Config) -> Found:
 def _rows(study: Study, number: int, names: list[str], size: Size) -> list:
     """Both modes, which share a compilation."""
     env, params = jaxmec.make(study.scenario, num_users=number)
-    made = make_policies([study.sources[name] for name in names], env)
+    made = make_policies([study.sources[name] for name in names], env, study.tell)
     policies = dict(zip(names, made.values(), strict=True))
     slots = Slots(env, policies)
     config = EvaluationConfig(

@@ -22,14 +22,10 @@ VARIATION = parse_variation("radio.bandwidth_hz=5e6,40e6")
 
 
 @pytest.fixture(scope="module")
-def study():
+def study(compilations):
     """Two policies in two systems, and how many programmes were compiled until each system and in all."""
     env, _ = jaxmec.make("coinfer4", num_users=2)
-    compiled, until = [], {}
-
-    def listen(event, seconds, **_):
-        if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
-            compiled.append(seconds)
+    until = {}
 
     def tell(what):
         until.setdefault(what.partition(":")[0], len(compiled))
@@ -42,9 +38,8 @@ def study():
 
     policies = {"edge": edge, "local": local}
     batch = [jaxmec.make("coinfer4", num_users=2, radio={"bandwidth_hz": value})[1] for value in VARIATION.values]
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    found = compare(env, batch, policies, CONFIG, tell)
-    jax.monitoring.unregister_event_duration_listener(listen)
+    with compilations() as compiled:
+        found = compare(env, batch, policies, CONFIG, tell)
     return env, batch, policies, found, [*until.items(), ("in all", len(compiled))]
 
 
