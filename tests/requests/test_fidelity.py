@@ -59,9 +59,11 @@ def test_it_adds_to_the_stationary_environment_and_changes_nothing_of_it(system,
     stationary, params = jaxmec.make("coinfer4", **BUSY)
     state, _, info, obs = run(stationary, params, 60)
     assert set(trajectory[2]) - set(info) == ADDED | RECORDED
+    # To the last bit in float32; in float64 the two programmes round one or the other product differently.
+    tolerance = {"rtol": 1e-12, "atol": 1e-14} if jax.config.jax_enable_x64 else {"rtol": 0.0, "atol": 0.0}
     for name in info.keys() - {"final_observation"}:
-        np.testing.assert_array_equal(info[name], trajectory[2][name], name)
-    np.testing.assert_array_equal(state.device_queue, trajectory[0].device_queue)
+        np.testing.assert_allclose(info[name], trajectory[2][name], err_msg=name, **tolerance)
+    np.testing.assert_allclose(state.device_queue, trajectory[0].device_queue, **tolerance)
     assert trajectory[3].shape[-1] == obs.shape[-1] + len(env.fidelity.user_features)
     assert pickle.loads(pickle.dumps(env)) == env == copy.deepcopy(env)
     assert hash(env) == hash(jaxmec.make("coinfer4", fidelity="requests")[0])
