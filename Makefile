@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test results lint types docs examples clean
+.PHONY: train test results lint types docs wheel examples clean
 
 train: $(VENV)/.ready
 	$(RUN) train/main.py
@@ -25,6 +25,9 @@ types: $(VENV)/.ready
 docs: $(VENV)/.ready
 	$(RUN) -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo docs/_build/html/index.html
+
+wheel: $(VENV)/.ready
+	.ci/wheel
 
 # The examples at their full length, with the built-in learner beside those of other stacks: tens of minutes.
 EXAMPLES := bandwidth_sweep layer_in_a_model next_megahertz own_parts split_spectrum foreign_environment

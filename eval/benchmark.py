@@ -32,6 +32,7 @@ SECTIONS = {
     "allocate": "layer",
     "clarabel": "clarabel_solver",
     "compile": "compilation",
+    "eager": "compilation",
     "env": "system",
     "peers": "peers",
     "policies": "system",
@@ -39,7 +40,17 @@ SECTIONS = {
     "requests": "requests",
 }
 SectionName = Literal[
-    "accelerator", "accuracy", "allocate", "clarabel", "compile", "env", "peers", "policies", "learner", "requests"
+    "accelerator",
+    "accuracy",
+    "allocate",
+    "clarabel",
+    "compile",
+    "eager",
+    "env",
+    "peers",
+    "policies",
+    "learner",
+    "requests",
 ]
 
 

@@ -16,6 +16,7 @@ from jax import Array
 
 from jaxmec.allocation import CUT_LEAVES, OPTIONAL_LEAVES, SHARED_LEAVES, USER_LEAVES, SlotProblem
 from jaxmec.channel import uplink_rate
+from jaxmec.compilation import one_programme
 from jaxmec.delay import waiting_time
 
 Stages = tuple[Array, Array, Array]  # of device, uplink, server
@@ -30,6 +31,7 @@ LEAST_FREE = 0.1  # of a budget, once everybody has its headroom
 CHEAPEST_ROOT = 1e-6  # square root of the least rent
 
 
+@one_programme()
 def expected_costs(cut_problems: SlotProblem, action_mask: Array) -> tuple[Stages, Array]:
     """What users expect of their cuts: times of the three stages, each [N, K] (s), and cost plus rent [N, K].
 
@@ -47,12 +49,14 @@ def expected_costs(cut_problems: SlotProblem, action_mask: Array) -> tuple[Stage
     return aligned_costs(aligned(cut_problems), action_mask)
 
 
+@one_programme()
 def cheapest_cuts(cut_problems: SlotProblem, action_mask: Array) -> Array:
     """Each user's cut of least expected cost: int32[N]."""
     _, cost = expected_costs(cut_problems, action_mask)
     return jnp.argmin(jnp.where(action_mask, cost, jnp.inf), axis=-1).astype(jnp.int32)
 
 
+@one_programme()
 def equal_share_times(cut_problems: SlotProblem) -> Stages:
     """Times of the stages, each [N, K] (s), at full speed of the device and equal shares of band and server."""
     problem = aligned(cut_problems)

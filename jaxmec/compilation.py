@@ -1,16 +1,44 @@
-"""Compiled programmes that are kept between commands, so that a second run starts at once."""
+"""What is compiled: in one piece, and kept between commands, so that a second run starts at once."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import jax
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 LARGEST_BYTES = 1 << 30  # of all that is kept; the least recently used goes first
 SHORTEST_S = 1.0  # compilations that took less are not worth a file
+
+
+def one_programme(*static: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """A decorator of pure functions: one compiled programme wherever they are called outside of another.
+
+    Operation by operation, a first call would compile each of hundreds by itself. Inside `jax.jit` a function's
+    operations stand among its caller's, as ever, and what was traced for the same shapes is not traced again.
+
+    Args:
+      *static: places of hashable arguments that are no arrays; a method's own is 0.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        compiled = jax.jit(function, static_argnums=static, inline=True)
+
+        @functools.wraps(function)  # still a function, as a method and for whoever reads its signature
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            return compiled(*args, **kwargs)
+
+        return call
+
+    return decorate
 
 
 def keep_compiled() -> None:

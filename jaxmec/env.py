@@ -26,6 +26,7 @@ from jaxmec.allocation import (
 )
 from jaxmec.batching import only_where
 from jaxmec.channel import CapacityChannel, Channel
+from jaxmec.compilation import one_programme
 from jaxmec.fidelity import Fidelity, Stationary
 from jaxmec.lyapunov import Constraints, SlotPrices, VirtualQueues
 from jaxmec.observation import Observation, Views, log_expected_cost
@@ -164,10 +165,12 @@ class EdgeInferenceEnv:
         """K, what `num_cuts` says."""
         return self.num_cuts
 
+    @one_programme(0)
     def reset(self, key: Array, params: EnvParams) -> tuple[Array, EnvState]:
         """Draw a population. Returns the observation float32[N, F] and the state."""
         return self.reset_env(key, params)
 
+    @one_programme(0)
     def step(
         self, key: Array, state: EnvState, action: Array, params: EnvParams
     ) -> tuple[Array, EnvState, Array, Array, Array, dict[str, Array]]:
@@ -200,6 +203,7 @@ class EdgeInferenceEnv:
         state = self._draw_state(key, params)
         return self.observe(state, params), state
 
+    @one_programme(0)
     def reset_staggered(self, key: Array, params: EnvParams) -> tuple[Array, EnvState]:
         """As `reset`, at a random slot of an episode, so that many episodes do not end all at once."""
         key_reset, key_slot = jax.random.split(key)
@@ -207,6 +211,7 @@ class EdgeInferenceEnv:
         slot = jax.random.randint(key_slot, (), 0, params.episode_slots, jnp.int32)
         return obs, state.replace(slot=slot)
 
+    @one_programme(0)
     def step_env(
         self, key: Array, state: EnvState, action: Array, params: EnvParams
     ) -> tuple[Array, EnvState, Array, Array, dict[str, Array]]:
@@ -227,6 +232,7 @@ class EdgeInferenceEnv:
         next_state, reward, info = self._play(key, state, action, params)
         return self.observe(next_state, params), next_state, reward, jnp.asarray(False), info
 
+    @one_programme(0)
     def decide(self, state: EnvState, cuts: Array, params: EnvParams) -> Decision:
         """A slot's first half: the resources that cuts int32[N] get, exactly, and what comes of them.
 
@@ -247,6 +253,7 @@ class EdgeInferenceEnv:
             stage_times=stage_times(problem, *shares),
         )
 
+    @one_programme(0)
     def advance(self, key: Array, state: EnvState, decision: Decision, params: EnvParams) -> EnvState:
         """A slot's second half: queues, channel and arrivals one slot later."""
         return self._advance(key, state, decision, params)[0]
@@ -270,18 +277,22 @@ class EdgeInferenceEnv:
         )
         return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, state), added
 
+    @one_programme(0)
     def objective(self, state: EnvState, cuts: Array, params: EnvParams) -> Array:
         """The slot objective [] of cuts int32[N], with the exact allocation."""
         return self.decide(state, cuts, params).allocation.objective
 
+    @one_programme(0)
     def lower_bound(self, state: EnvState, params: EnvParams) -> Array:
         """Certified lower bound [] of the slot objective over all cuts and shares."""
         return lower_bound(self.cut_problems(state, params), self.action_mask(state, params), self.solver).value
 
+    @one_programme(0)
     def slot_problem(self, state: EnvState, action: Array, params: EnvParams) -> SlotProblem:
         """The slot problem that `step` would solve for cuts int32[N]: every leaf of a user is [N]."""
         return self._problem(state, params, (self._nearest_valid_cut(state, action, params),))
 
+    @one_programme(0)
     def cut_problems(self, state: EnvState, params: EnvParams) -> SlotProblem:
         """The slot problem of every cut at once: its `CUT_LEAVES` are [N, K], the others as ever."""
         return self._problem(state, params, ())
@@ -297,6 +308,7 @@ class EdgeInferenceEnv:
             params.server_budget_j,
         )
 
+    @one_programme(0)
     def action_mask(self, state: EnvState, params: EnvParams) -> Array:
         """bool[N, K]: the cuts that each user's network has."""
         return params.valid_cut[state.network]
@@ -313,6 +325,7 @@ class EdgeInferenceEnv:
         """[N] energy budget of every user's device and radio, J per slot."""
         return _of_class(params.device_budget_j, state.device)
 
+    @one_programme(0)
     def observe(self, state: EnvState, params: EnvParams) -> Array:
         """The observation of a state: float32[N, F]."""
         added = self.fidelity.features(state, params)
@@ -337,6 +350,7 @@ class EdgeInferenceEnv:
             return reward
         return self.fidelity.signal(name, info, jax.nn.logsumexp(log_expected_cost(observation), axis=-1))
 
+    @one_programme(0)
     def regret(self, state: EnvState, info: dict[str, Array], params: EnvParams) -> Array:
         """What each cut costs its user more than the user's best at the slot's own prices: [N, K].
 
@@ -348,6 +362,7 @@ class EdgeInferenceEnv:
         best = jnp.min(jnp.where(mask, costs, jnp.inf), axis=-1, keepdims=True)
         return jnp.where(mask, costs - best, 0.0) / jnp.mean(best)
 
+    @one_programme(0)
     def metrics(
         self, state: EnvState, reward: Array, info: dict[str, Array], params: EnvParams
     ) -> dict[str, Array]:

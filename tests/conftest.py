@@ -22,9 +22,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for the commands that tests start
+# Of what is optimised: more would cost more than it saves, here too.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1"
+os.environ["XLA_FLAGS"] += " --xla_llvm_disable_expensive_passes=true"
 if version("jaxlib").startswith("0.10."):
     # The emitters that it had before compile twice as fast; their kernels are slower, and later versions have none.
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 import jax
 import pytest

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 import jaxmec
+from jaxmec.allocation import SolverConfig, allocate
+from jaxmec.policies import POLICIES, make_policy
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,24 @@ def test_whole_numbers_of_any_width_are_actions(system, dtype):
     wanted = env.slot_problem(state, jnp.array([1, env.num_cuts - 1], jnp.int32), params)
     found = env.slot_problem(state, action, params)
     np.testing.assert_array_equal(found.device_work_s, wanted.device_work_s)
+
+
+@pytest.mark.parametrize("what", ["reset", "step", "allocate", "lower_bound", "closed_form", "best_response"])
+def test_without_jit_a_call_is_one_programme_and_a_second_call_none(system, compilations, what):
+    env, params, state = system
+    env = dataclasses.replace(env, solver=SolverConfig(iterations=7))  # that no other test has compiled
+    key, cuts = jax.random.key(0), jnp.ones(2, jnp.int32)
+    if what == "allocate":
+        call = partial(allocate, jax.jit(env.slot_problem)(state, cuts, params), env.solver)
+    elif what in POLICIES:
+        call = partial(make_policy(what, env), key, state, params)
+    else:
+        arguments = {"reset": (key,), "step": (key, state, cuts), "lower_bound": (state,)}
+        call = partial(getattr(env, what), *arguments[what], params)
+    for programmes in (1, 0):
+        with compilations() as compiled:
+            jax.block_until_ready(call())
+        assert len(compiled) <= programmes, programmes
 
 
 def test_a_changed_number_is_not_traced_again(system):

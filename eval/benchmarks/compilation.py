@@ -1,4 +1,4 @@
-"""Compilation: how much there is to compile, and the processor's seconds that it takes."""
+"""Compilation: how much there is to compile, the processor's seconds that it takes, and what goes without `jax.jit`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from jaxmec.allocation import allocate
 from jaxmec.policies import make_policy
 
 _BATCH = 256
+_CALLS = 4
 _POLICIES = ("closed_form", "best_response", "price")
 
 
@@ -38,3 +39,31 @@ def compile_section(settings: Settings) -> Iterator[Row]:
         seconds = time.process_time() - start
         note = f"{operations:,} StableHLO operations, {traced - start:.1f} s to trace"
         yield Row("compile", what, env.num_users, _BATCH, "float32", compile_s=seconds, note=note)
+
+
+def eager_section(settings: Settings) -> Iterator[Row]:
+    """One system, called without `jax.jit` as in a notebook: the first call's seconds, and a later one's.
+
+    A compilation cache that is kept between processes would hide the first.
+    """
+    del settings
+    env, params = jaxmec.make("coinfer10")
+    key = jax.random.key(0)
+    state, cuts = jax.jit(lambda: jax.tree.map(lambda leaf: leaf[0], scenario_states(env, params, 0, 1)))()
+    problem = jax.jit(env.slot_problem)(state, cuts, params)
+    calls: list[tuple[str, Callable, tuple]] = [
+        ("env.reset", env.reset, (key, params)),
+        ("env.step", env.step, (key, state, cuts, params)),
+        ("allocate", allocate, (problem,)),
+        ("env.lower_bound", env.lower_bound, (state, params)),
+        *((name, make_policy(name, env), (key, state, params)) for name in _POLICIES),
+    ]
+    for what, function, arguments in calls:
+        seconds = []
+        for _ in range(_CALLS):
+            start = time.perf_counter()
+            jax.block_until_ready(function(*arguments))
+            seconds.append(time.perf_counter() - start)
+        first, *later = seconds
+        note = "without jax.jit"
+        yield Row("eager", what, env.num_users, 1, "float32", 1e6 * min(later), compile_s=first, note=note)

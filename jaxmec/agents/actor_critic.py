@@ -11,6 +11,7 @@ from jax import Array
 
 from jaxmec.agents import distribution, running
 from jaxmec.agents.networks import NETWORKS
+from jaxmec.compilation import one_programme
 from jaxmec.environment import Environment, Params, Policy, State
 from jaxmec.policies.best_of import cheapest
 
@@ -73,6 +74,7 @@ def policy(env: Environment, network: nn.Module, model: ActorCritic, candidates:
     if candidates < 1:
         raise ValueError(f"candidates: got {candidates}; allowed is at least 1")
 
+    @one_programme()
     def choose(key: Array, state: State, params: Params) -> Array:
         logits, _ = forward(env, network, model, env.observe(state, params))
         likely = jnp.argmax(logits, axis=-1).astype(jnp.int32)

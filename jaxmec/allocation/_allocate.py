@@ -16,6 +16,7 @@ from jaxmec.allocation._implicit import tangent
 from jaxmec.allocation._problem import SlotProblem, check, into_domain, objective, return_cost
 from jaxmec.allocation._solver import Demand, Iterate, SolverConfig
 from jaxmec.batching import batch_last
+from jaxmec.compilation import one_programme
 
 MIN_GAIN = 1e-5  # relative, of a search by this solver; smaller gains are its rounding and could cycle
 _RESCUE_ITERATIONS = 6
@@ -73,7 +74,13 @@ def allocate(problem: SlotProblem, config: SolverConfig = SolverConfig()) -> All
     """
     check(problem)
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(problem))
-    problem = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), problem)
+    return _allocate(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), problem), config)
+
+
+@one_programme(1)
+def _allocate(problem: SlotProblem, config: SolverConfig) -> Allocation:
+    """As `allocate`, of leaves of one dtype."""
+    dtype = problem.snr.dtype
     inside, outside = into_domain(problem)
     demand = _solver.to_demand(inside)
     answer = _solution(config, demand)

@@ -23,6 +23,7 @@ from jaxmec.allocation._priced import Priced, priced_costs
 from jaxmec.allocation._problem import SlotProblem, return_cost
 from jaxmec.allocation._solver import Demand, SolverConfig
 from jaxmec.batching import alike, batch_last
+from jaxmec.compilation import one_programme
 
 MAX_PRICES = 20  # pairs of prices at which the dual is evaluated, at most
 MEMORY = 8  # of them, the latest, whose tangents are kept
@@ -43,6 +44,7 @@ class LowerBound(struct.PyTreeNode):
     rent: Array  # [2, N, K] of band and server, per cut at these prices
 
 
+@one_programme(3)
 def cut_costs(
     cut_problems: SlotProblem, bandwidth_price: Array, server_price: Array, config: SolverConfig = SolverConfig()
 ) -> Array:
@@ -62,6 +64,7 @@ def cut_costs(
     return cost if fixed is None else cost + fixed
 
 
+@one_programme(2)
 def lower_bound(
     cut_problems: SlotProblem,
     action_mask: Array,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from jaxmec.compilation import one_programme
 from jaxmec.delay import serial_delay
 
 USER_LEAVES = (
@@ -95,6 +96,7 @@ class Outcome(struct.PyTreeNode):
     objective: Array  # []
 
 
+@one_programme()
 def evaluate(problem: SlotProblem, device_share: Array, bandwidth_share: Array, server_share: Array) -> Outcome:
     """Delay, energy and objective of any feasible shares, each [N]; shares of skipped stages are not read."""
     times = stage_times(problem, device_share, bandwidth_share, server_share)
@@ -120,11 +122,13 @@ def evaluate(problem: SlotProblem, device_share: Array, bandwidth_share: Array, 
     )
 
 
+@one_programme()
 def objective(problem: SlotProblem, device_share: Array, bandwidth_share: Array, server_share: Array) -> Array:
     """The slot objective [] of any feasible shares, each [N]."""
     return evaluate(problem, device_share, bandwidth_share, server_share).objective
 
 
+@one_programme()
 def stage_times(problem: SlotProblem, device_share: Array, bandwidth_share: Array, server_share: Array) -> Array:
     """Service times of the three stages, s: [N, 3], zero where a stage is skipped."""
     y2 = _or_one(bandwidth_share, problem.uplink_bits > 0)

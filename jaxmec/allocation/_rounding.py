@@ -13,6 +13,7 @@ from jaxmec.allocation._allocate import MIN_GAIN, allocate
 from jaxmec.allocation._bound import LowerBound
 from jaxmec.allocation._problem import CUT_LEAVES, SlotProblem
 from jaxmec.allocation._solver import SolverConfig
+from jaxmec.compilation import one_programme
 
 MAX_ROUNDS = 40
 _SINGLES = 64  # changes of one user's cut that are tried in a round: those of least regret
@@ -44,6 +45,7 @@ def problem_at(cut_problems: SlotProblem, cuts: Array) -> SlotProblem:
     )
 
 
+@one_programme(2)
 def round_bound(cut_problems: SlotProblem, bound: LowerBound, config: SolverConfig = SolverConfig()) -> Rounding:
     """Cuts near a lower bound: each user's best at its prices, then changed singly and in pairs while that gains.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmec.compilation import one_programme
 from jaxmec.environment import Environment, Params, Policy, State
 
 
@@ -23,6 +24,7 @@ def best_of(env: Environment, policies: Sequence[Policy]) -> Policy:
     if not policies:
         raise ValueError("policies: got none; allowed is at least one")
 
+    @one_programme()
     def choose(key: Array, state: State, params: Params) -> Array:
         keys = jax.random.split(key, len(policies))
         options = jnp.stack([one(own, state, params) for one, own in zip(policies, keys, strict=True)])

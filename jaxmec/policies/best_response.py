@@ -11,6 +11,7 @@ from jax import Array
 
 from jaxmec.allocation import MIN_GAIN
 from jaxmec.closed_form import cheapest_cuts
+from jaxmec.compilation import one_programme
 
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
@@ -34,6 +35,7 @@ def best_response(env: EdgeInferenceEnv) -> Policy:
     """
     num_users, num_cuts = env.num_users, env.num_cuts
 
+    @one_programme()
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         mask = env.action_mask(state, params)
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxmec.compilation import one_programme
+
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
     from jaxmec.environment import Policy
@@ -31,6 +33,7 @@ def exhaustive(env: EdgeInferenceEnv) -> Policy:
     place_values = env.num_cuts ** jnp.arange(env.num_users, dtype=jnp.int32)
     chunk = min(_CHUNK, combinations)
 
+    @one_programme()
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         mask = env.action_mask(state, params)
 

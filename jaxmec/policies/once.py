@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmec.batching import only_where
+from jaxmec.compilation import one_programme
 from jaxmec.policies.best_response import best_response
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def once(env: EdgeInferenceEnv) -> Policy:
     """
     search = best_response(env)
 
+    @one_programme()
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         first = jnp.any(state.cuts < 0)
         return only_where(first, search, state.cuts, key, state, params)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from jax import Array
 
 from jaxmec.allocation import lower_bound, round_bound
+from jaxmec.compilation import one_programme
 
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
@@ -20,6 +21,7 @@ def price(env: EdgeInferenceEnv) -> Policy:
     allocation, and the best is taken until none gains; see `jaxmec.allocation.round_bound`.
     """
 
+    @one_programme()
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         problems = env.cut_problems(state, params)
         bound = lower_bound(problems, env.action_mask(state, params), env.solver)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxmec.closed_form import cheapest_cuts, equal_share_times
+from jaxmec.compilation import one_programme
 
 if TYPE_CHECKING:
     from jaxmec.env import EdgeInferenceEnv, EnvParams, EnvState
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def local_only(env: EdgeInferenceEnv) -> Policy:
     """Everything on the device."""
 
+    @one_programme()
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         return jnp.sum(env.action_mask(state, params), axis=-1, dtype=jnp.int32) - 1
 
@@ -36,6 +38,7 @@ def edge_only(env: EdgeInferenceEnv) -> Policy:
 def random_cuts(env: EdgeInferenceEnv) -> Policy:
     """A uniform draw from every user's valid cuts."""
 
+    @one_programme()
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         mask = env.action_mask(state, params)
         return jax.random.categorical(key, jnp.where(mask, 0.0, -jnp.inf)).astype(jnp.int32)
@@ -50,6 +53,7 @@ def greedy(env: EdgeInferenceEnv) -> Policy:
     ASPLOS 2017, the latency objective: neither queues nor the other users' choices are seen.
     """
 
+    @one_programme()
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         problem = env.cut_problems(state, params)
         seconds = sum(equal_share_times(problem))
@@ -64,6 +68,7 @@ def greedy(env: EdgeInferenceEnv) -> Policy:
 def closed_form(env: EdgeInferenceEnv) -> Policy:
     """Each user's cheapest cut by `jaxmec.closed_form`: prices in closed form, no search."""
 
+    @one_programme()
     def policy(key: Array, state: EnvState, params: EnvParams) -> Array:
         return cheapest_cuts(env.cut_problems(state, params), env.action_mask(state, params))
 

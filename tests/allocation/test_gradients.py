@@ -8,7 +8,6 @@ import pytest
 from jaxmec.allocation import SlotProblem, SolverConfig, _solver, allocate, stage_times
 
 X64 = jax.config.jax_enable_x64
-OPTIMISED = True
 FLOAT = np.float64 if X64 else np.float32
 USERS = 3
 OUTPUTS = 3 * USERS + 3
