@@ -9,7 +9,8 @@ Conditions, in the notation of `_solver`: the Lagrangian does not change with an
 (P = Σ z, where P is what a relative change of θ costs), and of every complementary pair the product stays what it
 is, z σ at a stage, -q x at a device's full speed, ν S at the server. A product that stays, instead of one factor
 that stays at zero, makes no decision about which constraints bind: at a solution the product is of the order of
-the tolerance, and so is the difference. No coefficient below is divided by a slack or a multiplier alone.
+the tolerance, and so is the difference. Nothing below is divided by a slack or a
+multiplier alone that may be nearly nothing.
 """
 
 from __future__ import annotations
@@ -72,20 +73,32 @@ def tangent(demand: Demand, point: Iterate, demand_dot: Demand) -> Iterate:
     # A device at full speed that is also the slowest stage is as good as rigid: stiff times nearly nothing.
     # What is left over in the row of t is the same number without the rounding, and so is the row of x for q.
     z[0] = jnp.where(present[0], moved.waiting + slope.waiting * t - z[1] - z[2], 0.0)
+    q = jnp.where(present[0], rho[0] - slope.share[0] * x[0] + z[0], 0.0)
+    slack = [
+        jnp.where(here, t - sl * xi - g, 0.0)
+        for sl, xi, g, here in zip(slope.log_time, x, gamma, present, strict=True)
+    ]
+    # There room and slack are nearly nothing, too, and further derivatives are divided by them: what moves with their
+    # multiplier is right in its own digits.
+    slack[0] = _bound(point.slack[0], point.z[0], z[0], slack[0], present[0])
+    x = (-_bound(-point.x[0], point.q, q, -x[0], present[0]), *x[1:])
     return Iterate(
         x=x,
         t=t,
-        slack=tuple(
-            jnp.where(here, t - sl * xi - g, 0.0)
-            for sl, xi, g, here in zip(slope.log_time, x, gamma, present, strict=True)
-        ),
+        slack=tuple(slack),
         z=tuple(z),
-        q=jnp.where(present[0], rho[0] - slope.share[0] * x[0] + z[0], 0.0),
+        q=q,
         r=jnp.zeros_like(point.r),
         band_price=price_dot[0],
         server_price=price_dot[1],
         server_slack=-total(y[2] * x[2]),
     )
+
+
+def _bound(small: Array, multiplier: Array, multiplier_dot: Array, small_dot: Array, here: Array) -> Array:
+    """How a factor of a complementary product moves: as its multiplier says, where it is bound, and as told elsewhere."""
+    binds = here & (small < jnp.finfo(small.dtype).eps ** 0.5)
+    return jnp.where(binds, -small * multiplier_dot / jnp.where(binds, multiplier, 1.0), small_dot)
 
 
 def _conditions(demand: Demand, point: Iterate, x: tuple[Array, ...], t: Array) -> _Conditions:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmec.allocation import SlotProblem, SolverConfig, _solver, allocate, stage_times
+from jaxmec.allocation import SlotProblem, SolverConfig, _allocate, _implicit, _solver, allocate, stage_times
 
 X64 = jax.config.jax_enable_x64
 FLOAT = np.float64 if X64 else np.float32
@@ -210,6 +210,28 @@ def test_reverse_over_both_modes_gives_the_same_second_derivatives(second_deriva
         products = [np.asarray(value) for value in along(zero)]
     for product in products:
         np.testing.assert_allclose(product, fine[0, -1] @ np.asarray(direction), atol=1e-6 * scale)
+
+
+def test_what_is_bound_moves_with_its_multiplier_to_the_last_digits():
+    # A device at full speed that is the slowest stage, too: further derivatives are divided by what is nearly nothing.
+    with jax.enable_x64(True):
+        batch = problems(48, seed=1)
+
+        def moved(problem):
+            demand = _solver.to_demand(problem)
+            answer = _allocate._solution(SolverConfig(), demand)
+            return answer.point, _implicit.tangent(demand, answer.point, jax.tree.map(jnp.sin, demand))
+
+        point, dot = jax.jit(jax.vmap(moved))(batch)
+    slack, room = np.asarray(point.slack[0]), -np.asarray(point.x[0])
+    rigid = (np.asarray(batch.device_work_s) > 0) & (slack < 1e-9) & (room < 1e-9)
+    assert rigid.sum() >= 20
+    for small, change, multiplier, other in (
+        (slack, dot.slack[0], point.z[0], dot.z[0]),
+        (room, -dot.x[0], point.q, dot.q),
+    ):
+        products = np.asarray(multiplier * change), small * np.asarray(other)  # which stay what they are
+        np.testing.assert_allclose(products[0][rigid], -products[1][rigid], rtol=1e-9)
 
 
 def test_third_derivatives_are_differences_of_second_derivatives():
