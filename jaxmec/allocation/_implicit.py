@@ -9,8 +9,8 @@ Conditions, in the notation of `_solver`: the Lagrangian does not change with an
 (P = Σ z, where P is what a relative change of θ costs), and of every complementary pair the product stays what it
 is, z σ at a stage, -q x at a device's full speed, ν S at the server. A product that stays, instead of one factor
 that stays at zero, makes no decision about which constraints bind: at a solution the product is of the order of
-the tolerance, and so is the difference. Nothing below is divided by a slack or a
-multiplier alone that may be nearly nothing.
+the tolerance, and so is the difference. Nothing below is divided by a slack or a multiplier alone that may be nearly
+nothing.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def tangent(demand: Demand, point: Iterate, demand_dot: Demand) -> Iterate:
 
 
 def _bound(small: Array, multiplier: Array, multiplier_dot: Array, small_dot: Array, here: Array) -> Array:
-    """How a factor of a complementary product moves: as its multiplier says, where it is bound, and as told elsewhere."""
+    """How a factor of a complementary product moves: with its multiplier where it is bound, and as told elsewhere."""
     binds = here & (small < jnp.finfo(small.dtype).eps ** 0.5)
     return jnp.where(binds, -small * multiplier_dot / jnp.where(binds, multiplier, 1.0), small_dot)
 
