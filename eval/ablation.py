@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,7 @@ def main(flags: Flags) -> int:
     except (ValueError, OSError) as error:
         return fail(console, error)
     best = {"best_response": make_policy("best_response", env)}
-    comparison = evaluate_policies(env, params, best, tell=partial(say, console))
+    comparison = evaluate_policies(env, params, best, tell=functools.partial(say, console))
     trained = functools.cache(functools.partial(_trained, env, params, flags.total_steps, flags.seeds))
     rows: list[dict[str, float | str]] = []
     for name in flags.variants:

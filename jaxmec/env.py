@@ -198,6 +198,7 @@ class EdgeInferenceEnv:
         info["final_observation"] = only_where(truncated, self.observe, obs, ended, params)
         return obs, next_state, reward, jnp.asarray(False), truncated, info
 
+    @one_programme(0)
     def reset_env(self, key: Array, params: EnvParams) -> tuple[Array, EnvState]:
         """The same as `reset`."""
         state = self._draw_state(key, params)
@@ -239,7 +240,7 @@ class EdgeInferenceEnv:
         A cut that does not exist is replaced by the nearest that does.
 
         Raises:
-          ValueError: before anything is traced, if the cuts are no whole numbers or their shape is not [N].
+          ValueError: before anything is compiled, if the cuts are no whole numbers or their shape is not [N].
         """
         cuts = self._nearest_valid_cut(state, cuts, params)
         problem = self._problem(state, params, (cuts,))

@@ -74,11 +74,11 @@ def allocate(problem: SlotProblem, config: SolverConfig = SolverConfig()) -> All
     """
     check(problem)
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(problem))
-    return _allocate(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), problem), config)
+    return _optimum(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), problem), config)
 
 
 @one_programme(1)
-def _allocate(problem: SlotProblem, config: SolverConfig) -> Allocation:
+def _optimum(problem: SlotProblem, config: SolverConfig) -> Allocation:
     """As `allocate`, of leaves of one dtype."""
     dtype = problem.snr.dtype
     inside, outside = into_domain(problem)

@@ -80,8 +80,8 @@ def tangent(demand: Demand, point: Iterate, demand_dot: Demand) -> Iterate:
     ]
     # There room and slack are nearly nothing, too, and further derivatives are divided by them: what moves with their
     # multiplier is right in its own digits.
-    slack[0] = _bound(point.slack[0], point.z[0], z[0], slack[0], present[0])
-    x = (-_bound(-point.x[0], point.q, q, -x[0], present[0]), *x[1:])
+    slack[0] = _of_pair(point.slack[0], point.z[0], z[0], slack[0], present[0])
+    x = (-_of_pair(-point.x[0], point.q, q, -x[0], present[0]), *x[1:])
     return Iterate(
         x=x,
         t=t,
@@ -95,8 +95,8 @@ def tangent(demand: Demand, point: Iterate, demand_dot: Demand) -> Iterate:
     )
 
 
-def _bound(small: Array, multiplier: Array, multiplier_dot: Array, small_dot: Array, here: Array) -> Array:
-    """How a factor of a complementary product moves: with its multiplier where it is bound, and as told elsewhere."""
+def _of_pair(small: Array, multiplier: Array, multiplier_dot: Array, small_dot: Array, here: Array) -> Array:
+    """How a factor of a complementary pair moves: with its multiplier where it is bound, and as told elsewhere."""
     binds = here & (small < jnp.finfo(small.dtype).eps ** 0.5)
     return jnp.where(binds, -small * multiplier_dot / jnp.where(binds, multiplier, 1.0), small_dot)
 

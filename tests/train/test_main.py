@@ -222,8 +222,10 @@ def test_hyperparameters_out_of_range_are_refused_by_the_learner_itself():
 
 
 def interrupt(process, said):
-    """Ctrl-C as soon as a command says that."""
+    """Ctrl-C as soon as a command says that; returns what it said before."""
+    before = []
     for line in process.stdout:
+        before.append(line)
         if line.startswith(said):
             break
     process.send_signal(signal.SIGINT)
@@ -231,6 +233,7 @@ def interrupt(process, said):
     assert status == 130
     assert output.splitlines()[-1].startswith("stopped; continue with: python train/main.py --out")
     assert "Traceback" not in output
+    return "".join(before)
 
 
 def test_ctrl_c_while_a_run_is_compiled_ends_the_command_with_one_line(tmp_path):
@@ -245,7 +248,8 @@ def test_ctrl_c_while_a_run_is_compiled_ends_the_command_with_one_line(tmp_path)
 def test_ctrl_c_while_a_run_is_evaluated_ends_the_command_with_one_line(tmp_path, uninterrupted):
     folder = tmp_path / "run"
     shutil.copytree(uninterrupted, folder)
-    interrupt(start("--out", folder, "--resume"), "making static")
+    before = interrupt(start("--out", folder, "--resume"), "making static")
+    assert f"resuming after update {UPDATES} of {UPDATES}" in before
     assert rows(folder) == rows(uninterrupted)
 
 
